@@ -1,0 +1,3 @@
+//! The agent: one small process that keeps one cluster in its signed desired state.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The command line: keys, bundles, clusters, quickstart.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The hub: decides what each cluster runs, and shows an operator the whole fleet.

@@ -1,0 +1,3 @@
+//! Builds what is released and measures it against its budgets.
+
+fn main() {}

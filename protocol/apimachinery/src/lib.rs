@@ -1,0 +1,1 @@
+//! What Kubernetes objects obey, pure: selectors, patches, server-side apply, tables.

@@ -1,0 +1,1 @@
+//! What travels between hub and edge: documents, envelope, verification, topics, limits. No I/O.
