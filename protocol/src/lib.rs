@@ -2,6 +2,17 @@
 //! which they are believed, topics and limits. No I/O, no clock, no chance: all of it is a function of
 //! its arguments, so hub, agent and simulator share it unchanged.
 
+pub mod ceilings;
+pub mod codec;
+pub mod cose;
+pub mod documents;
+pub mod enrol;
+pub mod freshness;
 pub mod ids;
+pub mod keys;
 pub mod limits;
+pub mod order;
+pub mod render;
+pub mod time;
 pub mod topics;
+pub mod verify;

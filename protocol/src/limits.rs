@@ -46,9 +46,6 @@ pub const MESSAGE_TEXT_BYTES: usize = 512;
 /// One step of the sequence number, so that a stolen director key cannot run it to its end.
 pub const SEQ_STEP: u64 = 1 << 20;
 
-/// Nesting of an encoded document (RFC 8949 sets none).
-pub const NESTING: usize = 16;
-
 /// Deletions one desired state may cause where the release's ceilings say nothing: at least this many...
 pub const DELETES_MIN: u32 = 10;
 

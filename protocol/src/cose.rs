@@ -1,0 +1,225 @@
+//! The signed envelope: COSE_Sign1 for one signer, COSE_Sign for several (RFC 9052), untagged.
+//!
+//! Each signer's protected header is exactly `{1: -19, 4: key id, 16: type}` (Ed25519 by RFC 9864, typ by
+//! RFC 9596) and is compared as bytes, never decoded. Unprotected headers are empty. The signature covers
+//! `["edgefleet/1", type, fleet, cluster]` as external data, so a document made for one fleet, cluster or
+//! purpose is nothing anywhere else.
+
+use serde_bytes::Bytes;
+
+use crate::{
+    codec::{self, DecodeError, EmptyMap},
+    documents::DocumentType,
+    ids::{ClusterId, FleetId, KeyId},
+    keys::{PublicKey, SIGNATURE_BYTES, SigningKey},
+    limits,
+};
+
+/// What a signature is bound to beside the payload.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding<'a> {
+    /// What the payload is.
+    pub kind: DocumentType,
+    /// Whose fleet it is for.
+    pub fleet: &'a FleetId,
+    /// Which cluster it is for or from; none for documents that are the whole fleet's.
+    pub cluster: Option<&'a ClusterId>,
+}
+
+/// Why bytes are not a well-formed envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not an array of the right shape.
+    #[error("the envelope is malformed")]
+    Shape(#[source] DecodeError),
+    /// A header says more, less or other than it must.
+    #[error("a signature's header is not exactly algorithm, key id and type {0:?}")]
+    Header(&'static str),
+    /// A signature is not 64 bytes long.
+    #[error("a signature is {0} bytes long, not 64")]
+    SignatureLength(usize),
+    /// No signature at all, or more than any threshold needs.
+    #[error("the envelope carries {0} signatures")]
+    SignatureCount(usize),
+}
+
+/// An envelope whose shape is right and whose signatures nobody has checked yet.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    payload: &'a [u8],
+    signatures: Vec<Signature<'a>>,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    One,
+    Many,
+}
+
+#[derive(Debug)]
+struct Signature<'a> {
+    header: &'a [u8],
+    key: KeyId,
+    bytes: &'a [u8],
+}
+
+type Sign1<'a> = (&'a Bytes, EmptyMap, &'a Bytes, &'a Bytes);
+type Sign<'a> = (&'a Bytes, EmptyMap, &'a Bytes, Vec<(&'a Bytes, EmptyMap, &'a Bytes)>);
+
+impl<'a> Envelope<'a> {
+    /// Reads the shape of a COSE_Sign1.
+    pub fn parse_one(kind: DocumentType, bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let (header, EmptyMap, payload, signature): Sign1<'a> =
+            codec::decode("COSE_Sign1", bytes).map_err(EnvelopeError::Shape)?;
+        let signature = Signature::parse(kind, header, signature)?;
+        Ok(Self { payload, signatures: vec![signature], form: Form::One })
+    }
+
+    /// Reads the shape of a COSE_Sign.
+    pub fn parse_many(kind: DocumentType, bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let (header, EmptyMap, payload, signatures): Sign<'a> =
+            codec::decode("COSE_Sign", bytes).map_err(EnvelopeError::Shape)?;
+        if !header.is_empty() {
+            return Err(EnvelopeError::Header(kind.name()));
+        }
+        if signatures.is_empty() || signatures.len() > limits::SIGNATURES {
+            return Err(EnvelopeError::SignatureCount(signatures.len()));
+        }
+        let signatures = signatures
+            .into_iter()
+            .map(|(header, EmptyMap, bytes)| Signature::parse(kind, header, bytes))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { payload, signatures, form: Form::Many })
+    }
+
+    /// Who claims to have signed, in the order of the envelope. Claims only.
+    pub fn claimed_signers(&self) -> impl Iterator<Item = KeyId> {
+        self.signatures.iter().map(|signature| signature.key)
+    }
+
+    /// The payload of an envelope whose digest was pinned; whoever calls this checks its signatures next.
+    pub(crate) fn pinned_payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// The payload and who signed it, if at least `threshold` (and at least one) of `keys` did. Every key
+    /// counts once, however often it signed; signatures by other keys count for nothing.
+    pub fn open(
+        &self,
+        binding: Binding<'_>,
+        keys: &[PublicKey],
+        threshold: u8,
+    ) -> Option<(&'a [u8], Vec<KeyId>)> {
+        let aad = external_aad(binding);
+        let mut signers = Vec::new();
+        for signature in &self.signatures {
+            let Some(key) = keys.iter().find(|key| key.id() == signature.key) else { continue };
+            let message = self.signed_bytes(signature, &aad);
+            if !signers.contains(&signature.key) && key.verifies(&message, signature.bytes) {
+                signers.push(signature.key);
+            }
+        }
+        (signers.len() >= usize::from(threshold.max(1))).then_some((self.payload, signers))
+    }
+
+    fn signed_bytes(&self, signature: &Signature<'_>, aad: &[u8]) -> Vec<u8> {
+        match self.form {
+            Form::One => signature_structure_1(signature.header, aad, self.payload),
+            Form::Many => signature_structure(signature.header, aad, self.payload),
+        }
+    }
+}
+
+impl<'a> Signature<'a> {
+    fn parse(kind: DocumentType, header: &'a [u8], bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let key = header_key(kind, header).ok_or(EnvelopeError::Header(kind.name()))?;
+        if bytes.len() != SIGNATURE_BYTES {
+            return Err(EnvelopeError::SignatureLength(bytes.len()));
+        }
+        Ok(Self { header, key, bytes })
+    }
+}
+
+/// Signs `payload` as a COSE_Sign1.
+pub fn sign_one(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> Vec<u8> {
+    let header = protected_header(binding.kind, &key.public().id());
+    let message = signature_structure_1(&header, &external_aad(binding), payload);
+    let signature = key.sign(&message);
+    codec::encode(&(Bytes::new(&header), EmptyMap, Bytes::new(payload), Bytes::new(&signature)))
+}
+
+/// Signs `payload` as a COSE_Sign with one signature for each key.
+pub fn sign_many(binding: Binding<'_>, payload: &[u8], keys: &[&SigningKey]) -> Vec<u8> {
+    let signatures: Vec<_> = keys.iter().map(|key| signature_for(binding, payload, key)).collect();
+    encode_many(payload, signatures)
+}
+
+/// Adds a signature to a COSE_Sign, or replaces the one this key made before.
+pub fn add_signature(
+    binding: Binding<'_>,
+    envelope: &[u8],
+    key: &SigningKey,
+) -> Result<Vec<u8>, EnvelopeError> {
+    let parsed = Envelope::parse_many(binding.kind, envelope)?;
+    let mut signatures: Vec<_> = parsed
+        .signatures
+        .iter()
+        .filter(|signature| signature.key != key.public().id())
+        .map(|signature| (signature.header.to_vec(), signature.bytes.to_vec()))
+        .collect();
+    signatures.push(signature_for(binding, parsed.payload, key));
+    Ok(encode_many(parsed.payload, signatures))
+}
+
+fn signature_for(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> (Vec<u8>, Vec<u8>) {
+    let header = protected_header(binding.kind, &key.public().id());
+    let message = signature_structure(&header, &external_aad(binding), payload);
+    let signature = key.sign(&message).to_vec();
+    (header, signature)
+}
+
+fn encode_many(payload: &[u8], signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+    let signatures: Vec<_> =
+        signatures.iter().map(|(header, bytes)| (Bytes::new(header), EmptyMap, Bytes::new(bytes))).collect();
+    codec::encode(&(Bytes::new(&[]), EmptyMap, Bytes::new(payload), signatures))
+}
+
+/// `{1: -19, 4: key id, 16: type}` in its one deterministic encoding (RFC 8949, 4.2).
+fn protected_header(kind: DocumentType, key: &KeyId) -> Vec<u8> {
+    let mut out = header_start().to_vec();
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&header_end(kind));
+    out
+}
+
+fn header_start() -> [u8; 6] {
+    // A map of three; 1: -19; 4: a byte string of 32 bytes.
+    [0xa3, 0x01, 0x32, 0x04, 0x58, 0x20]
+}
+
+fn header_end(kind: DocumentType) -> Vec<u8> {
+    let mut out = vec![0x10];
+    out.extend_from_slice(&codec::encode(&kind.name()));
+    out
+}
+
+fn header_key(kind: DocumentType, header: &[u8]) -> Option<KeyId> {
+    let rest = header.strip_prefix(&header_start())?;
+    let key = rest.strip_suffix(header_end(kind).as_slice())?;
+    KeyId::try_from(key).ok()
+}
+
+fn external_aad(binding: Binding<'_>) -> Vec<u8> {
+    let cluster = binding.cluster.map_or("", ClusterId::as_str);
+    codec::encode(&("edgefleet/1", binding.kind.name(), binding.fleet.as_str(), cluster))
+}
+
+fn signature_structure_1(header: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
+    codec::encode(&("Signature1", Bytes::new(header), Bytes::new(aad), Bytes::new(payload)))
+}
+
+fn signature_structure(header: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
+    let [body_header, header, aad, payload] = [&[], header, aad, payload].map(Bytes::new);
+    codec::encode(&("Signature", body_header, header, aad, payload))
+}

@@ -1,0 +1,178 @@
+//! What the director signs for one cluster: its desired state, the head that makes it believed, acknowledgements.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContentError, Document, DocumentType, at_most, short, unique};
+use crate::{
+    codec,
+    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name, Nonce},
+    limits,
+    order::Order,
+    time::UnixSeconds,
+};
+
+/// What one cluster shall run. Removal is said, never meant by leaving out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Desired {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Its place.
+    pub order: Order,
+    /// Digest of the envelope before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<Digest>,
+    /// When it was signed.
+    pub issued: UnixSeconds,
+    /// After this it is never newly installed.
+    pub install_by: UnixSeconds,
+    /// Every application the cluster shall run.
+    pub releases: Vec<DesiredRelease>,
+    /// Applications to be removed with all their objects.
+    pub remove: Vec<AppId>,
+    /// Digest of the fleet-wide policy's release. Decided place; none is signed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+}
+
+/// One application of a desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredRelease {
+    /// Which application.
+    pub app: AppId,
+    /// Digest of the release's envelope.
+    pub release: Digest,
+    /// Length of the release's envelope in bytes.
+    pub len: u32,
+    /// Final values of its parameters.
+    #[serde(deserialize_with = "codec::unique_map")]
+    pub values: BTreeMap<String, String>,
+    /// What the agent does with it.
+    pub mode: Mode,
+    /// Applications of the same tenant and cluster that must be available first.
+    pub depends_on: Vec<Name>,
+}
+
+/// What an agent does with a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// Apply it and keep it applied.
+    #[default]
+    Enforce,
+}
+
+/// Which desired state is the newest, and until when that may be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Which life of the hub's store speaks.
+    pub incarnation: Incarnation,
+    /// The newest desired state's place.
+    pub order: Order,
+    /// Digest of its envelope.
+    pub desired: Digest,
+    /// The newest root's version.
+    pub root_version: u32,
+    /// The hub's clock.
+    pub hub_time: UnixSeconds,
+    /// After this nothing new starts on the strength of this head.
+    pub fresh_until: UnixSeconds,
+    /// Which applications may start their new release, and when.
+    pub permits: Vec<Permit>,
+    /// The connection's challenge, where the head answers a hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Nonce>,
+}
+
+/// Leave to start an application's new release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Permit {
+    /// Which application.
+    pub app: AppId,
+    /// Not before this.
+    pub not_before: UnixSeconds,
+    /// Not after this.
+    pub not_after: UnixSeconds,
+}
+
+/// A head carried to a site by hand. Accepted only from an import, never from the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarryHead {
+    /// What it says; fresh until the desired state's `install_by`, and without a nonce.
+    pub head: Head,
+}
+
+/// What the hub has of a cluster's reports, durably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Which life of its journal.
+    pub journal: JournalId,
+    /// Everything up to this report is stored.
+    pub report_seq: u64,
+    /// Digest of all that the hub now holds of this journal's reports.
+    pub digest: Digest,
+}
+
+impl Desired {
+    /// The entry for an application.
+    pub fn release_of(&self, app: &AppId) -> Option<&DesiredRelease> {
+        self.releases.iter().find(|release| &release.app == app)
+    }
+}
+
+impl Document for Desired {
+    const TYPE: DocumentType = DocumentType::Desired;
+
+    fn check(&self) -> Result<(), ContentError> {
+        at_most("releases", &self.releases, limits::APPLICATIONS)?;
+        at_most("remove", &self.remove, limits::APPLICATIONS)?;
+        unique("applications", self.releases.iter().map(|release| &release.app).chain(&self.remove))?;
+        for release in &self.releases {
+            let field = release.app.to_string();
+            if release.len as usize > limits::RELEASE_BYTES {
+                return Err(ContentError::new(field, "names a release larger than any may be"));
+            }
+            at_most(&field, &release.depends_on, limits::APPLICATIONS)?;
+            if release.values.len() > limits::PARAMETERS {
+                return Err(ContentError::new(field, "sets more parameters than a release may have"));
+            }
+            release.values.values().try_for_each(|value| short(&field, value, limits::TEXT_BYTES))?;
+        }
+        Ok(())
+    }
+}
+
+impl Document for Head {
+    const TYPE: DocumentType = DocumentType::Head;
+
+    fn check(&self) -> Result<(), ContentError> {
+        at_most("permits", &self.permits, limits::APPLICATIONS)?;
+        unique("permits", self.permits.iter().map(|permit| &permit.app))
+    }
+}
+
+impl Document for CarryHead {
+    const TYPE: DocumentType = DocumentType::CarryHead;
+
+    fn check(&self) -> Result<(), ContentError> {
+        self.head.check()
+    }
+}
+
+impl Document for Ack {
+    const TYPE: DocumentType = DocumentType::Ack;
+
+    fn check(&self) -> Result<(), ContentError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Every document that travels, what it says, and the checks on its content that need no other document.
+
+mod blob;
+mod downward;
+mod release;
+mod root;
+mod upward;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+pub use blob::{Chunk, ChunkError, Encoding};
+pub use downward::{Ack, CarryHead, Desired, DesiredRelease, Head, Mode, Permit};
+pub use release::{
+    Adopt, Ceilings, IgnoreRule, ObjectEntry, ObjectName, Parameter, ParameterTarget, ParameterType, Release,
+    SecretSlot,
+};
+pub use root::{NamespacePattern, ReleaseRole, Role, Root};
+pub use upward::{
+    AppReport, AppState, Condition, ConditionStatus, Counts, Drift, Hello, ObjectMessage, Rejection,
+    ReleaseRef, Report, Want,
+};
+
+/// What a document is. The name is signed with it, so none can pass for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocumentType {
+    /// Who may sign what.
+    Root,
+    /// What an application consists of.
+    Release,
+    /// What one cluster shall run.
+    Desired,
+    /// Which desired state is the newest, and until when that may be believed.
+    Head,
+    /// Which reports the hub has.
+    Ack,
+    /// A head carried by hand.
+    CarryHead,
+    /// What an agent holds, on connecting.
+    Hello,
+    /// What content an agent asks for.
+    Want,
+    /// How a cluster is.
+    Report,
+}
+
+impl DocumentType {
+    /// Every type.
+    pub const ALL: [Self; 9] = [
+        Self::Root,
+        Self::Release,
+        Self::Desired,
+        Self::Head,
+        Self::Ack,
+        Self::CarryHead,
+        Self::Hello,
+        Self::Want,
+        Self::Report,
+    ];
+
+    /// The type as it stands in a signature's header.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "ef/root",
+            Self::Release => "ef/release",
+            Self::Desired => "ef/desired",
+            Self::Head => "ef/head",
+            Self::Ack => "ef/ack",
+            Self::CarryHead => "ef/carry-head",
+            Self::Hello => "ef/hello",
+            Self::Want => "ef/want",
+            Self::Report => "ef/report",
+        }
+    }
+}
+
+/// A document that says something it must not, although it decodes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ContentError {
+    /// Which part is wrong.
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl ContentError {
+    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// What can be signed and verified.
+pub trait Document: Serialize + DeserializeOwned {
+    /// Its type.
+    const TYPE: DocumentType;
+
+    /// Largest size of its envelope in bytes.
+    const LIMIT: usize = crate::limits::DOCUMENT_BYTES;
+
+    /// Checks what can be checked without any other document.
+    fn check(&self) -> Result<(), ContentError>;
+}
+
+/// Refuses a list that is longer than its limit.
+pub(crate) fn at_most<T>(field: &str, list: &[T], limit: usize) -> Result<(), ContentError> {
+    if list.len() <= limit {
+        return Ok(());
+    }
+    Err(ContentError::new(field, format!("{} entries, at most {limit} are allowed", list.len())))
+}
+
+/// Refuses a text that is longer than its limit.
+pub(crate) fn short(field: &str, text: &str, limit: usize) -> Result<(), ContentError> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    Err(ContentError::new(field, format!("{} bytes of text, at most {limit} are allowed", text.len())))
+}
+
+/// Refuses a list in which something stands twice.
+pub(crate) fn unique<T: Ord>(field: &str, items: impl Iterator<Item = T>) -> Result<(), ContentError> {
+    let mut items: Vec<T> = items.collect();
+    let before = items.len();
+    items.sort();
+    items.dedup();
+    if items.len() == before { Ok(()) } else { Err(ContentError::new(field, "an entry stands twice")) }
+}

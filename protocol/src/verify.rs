@@ -1,0 +1,371 @@
+//! Verification, in one order: size, then shape, then signature, and only then decoding and content.
+//! [`Verified`] can be made here only, so code that takes one cannot be handed anything else.
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{
+    codec::{self, DecodeError},
+    cose::{Binding, Envelope, EnvelopeError},
+    documents::{
+        Ack, CarryHead, ContentError, Desired, DesiredRelease, Document, DocumentType, Head, Hello, Release,
+        ReleaseRole, Report, Root, Want,
+    },
+    ids::{ClusterId, Digest, FleetId, KeyId},
+    keys::PublicKey,
+    time::UnixSeconds,
+};
+
+/// A document whose signatures were checked against the right keys, fleet, cluster and type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    document: Arc<T>,
+    digest: Digest,
+    signers: Vec<KeyId>,
+}
+
+impl<T> Verified<T> {
+    /// Digest of the envelope's exact bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Whose signatures were checked and hold.
+    pub fn signers(&self) -> &[KeyId] {
+        &self.signers
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.document
+    }
+}
+
+/// Why a document is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Larger than its type allows.
+    #[error("{what} of {len} bytes is larger than {limit}")]
+    TooLarge {
+        /// The document's type.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The most it may have.
+        limit: usize,
+    },
+    /// Not a well-formed envelope of its type.
+    #[error("{what} has a bad envelope")]
+    Envelope {
+        /// The document's type.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        source: EnvelopeError,
+    },
+    /// Too few of the right keys signed these bytes for this fleet, cluster and type.
+    #[error("{what} is not signed by {threshold} of the keys that may; it names {}", list(.named))]
+    Signatures {
+        /// The document's type.
+        what: &'static str,
+        /// How many keys must sign.
+        threshold: u8,
+        /// Which keys the envelope names.
+        named: Vec<KeyId>,
+    },
+    /// Signed, but it does not decode.
+    #[error("{what} is signed but does not decode")]
+    Decode {
+        /// The document's type.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        source: DecodeError,
+    },
+    /// Signed, but it says something it must not.
+    #[error("{what} is signed but not valid")]
+    Content {
+        /// The document's type.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        source: ContentError,
+    },
+    /// Signed for another cluster than its text names.
+    #[error("{what} names cluster {named}, expected {expected}")]
+    Cluster {
+        /// The document's type.
+        what: &'static str,
+        /// The cluster it names.
+        named: ClusterId,
+        /// The cluster it should name.
+        expected: ClusterId,
+    },
+    /// Not the root that was pinned.
+    #[error("the root's digest is {found}, the pinned one is {expected}")]
+    Pin {
+        /// Digest of what came.
+        found: Digest,
+        /// Digest that was pinned.
+        expected: Digest,
+    },
+    /// Its objects reach beyond what its signers may release.
+    #[error("release of {app} is not signed as its objects need: {problem}")]
+    Scope {
+        /// Which application.
+        app: String,
+        /// What is missing.
+        problem: String,
+    },
+}
+
+fn list(keys: &[KeyId]) -> String {
+    keys.iter().map(|key| key.to_string()[..12].to_owned()).collect::<Vec<_>>().join(", ")
+}
+
+/// A document about one cluster.
+pub trait ForCluster: Document {
+    /// The cluster it names.
+    fn cluster(&self) -> &ClusterId;
+}
+
+/// A document the director signs.
+pub trait ByDirector: ForCluster {}
+
+/// A document a cluster signs.
+pub trait ByCluster: ForCluster {}
+
+macro_rules! for_cluster {
+    ($marker:ident: $($document:ident),*) => {
+        $(
+            impl ForCluster for $document {
+                fn cluster(&self) -> &ClusterId {
+                    &self.cluster
+                }
+            }
+            impl $marker for $document {}
+        )*
+    };
+}
+
+for_cluster!(ByDirector: Desired, Head, Ack);
+for_cluster!(ByCluster: Hello, Want, Report);
+
+impl ForCluster for CarryHead {
+    fn cluster(&self) -> &ClusterId {
+        &self.head.cluster
+    }
+}
+
+impl ByDirector for CarryHead {}
+
+/// The root everything else is checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    root: Verified<Root>,
+}
+
+impl Trust {
+    /// Trusts the root whose digest was learned by a safe way (a join code), if it is signed as it demands.
+    pub fn pin(bytes: &[u8], fleet: &FleetId, expected: Digest) -> Result<Self, VerifyError> {
+        let found = Digest::of(bytes);
+        if found != expected {
+            return Err(VerifyError::Pin { found, expected });
+        }
+        let what = Root::TYPE.name();
+        let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
+        // The pin vouches for these exact bytes, so reading its keys before checking them is no leap of faith.
+        let unchecked: Root = codec::decode(what, envelope.pinned_payload())
+            .map_err(|source| VerifyError::Decode { what, source })?;
+        unchecked.check().map_err(|source| VerifyError::Content { what, source })?;
+        let keys = unchecked.keys_of(&unchecked.root.keys);
+        let binding = Binding { kind: Root::TYPE, fleet, cluster: None };
+        let root = open(&envelope, binding, &keys, unchecked.root.threshold, found)?;
+        Ok(Self { root })
+    }
+
+    /// The root in force.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Digest of the root's envelope.
+    pub fn root_digest(&self) -> Digest {
+        self.root.digest
+    }
+
+    /// Checks a document the director made for `cluster`.
+    pub fn director<T: ByDirector>(
+        &self,
+        cluster: &ClusterId,
+        bytes: &[u8],
+    ) -> Result<Verified<T>, VerifyError> {
+        let keys = self.root.keys_of(&self.root.director.keys);
+        single(&self.root.fleet, cluster, &keys, bytes)
+    }
+
+    /// Checks a release: its signatures, and that its signers may release all that it holds.
+    pub fn release(&self, bytes: &[u8]) -> Result<Verified<Release>, VerifyError> {
+        let envelope = envelope::<Release>(bytes, Envelope::parse_many)?;
+        let ids: Vec<KeyId> = self.root.releases.iter().flat_map(|role| role.keys.iter().copied()).collect();
+        let binding = Binding { kind: Release::TYPE, fleet: &self.root.fleet, cluster: None };
+        let keys = self.root.keys_of(&ids);
+        let release: Verified<Release> = open(&envelope, binding, &keys, 1, Digest::of(bytes))?;
+        self.check_scope(&release)?;
+        Ok(release)
+    }
+
+    fn check_scope(&self, release: &Verified<Release>) -> Result<(), VerifyError> {
+        let problems: Vec<String> = match self.root.release_roles(&release.app.tenant).collect::<Vec<_>>() {
+            roles if roles.is_empty() => vec![format!("no key releases for tenant {}", release.app.tenant)],
+            roles => roles.into_iter().filter_map(|role| role_problem(role, release)).collect(),
+        };
+        let roles = self.root.release_roles(&release.app.tenant).count();
+        if problems.len() < roles.max(1) {
+            return Ok(());
+        }
+        Err(VerifyError::Scope { app: release.app.to_string(), problem: problems.join("; ") })
+    }
+}
+
+/// Why `role` does not allow `release`; none if it does.
+fn role_problem(role: &ReleaseRole, release: &Verified<Release>) -> Option<String> {
+    let signed = release.signers().iter().filter(|key| role.keys.contains(key)).count();
+    if let Some(outside) =
+        release.scope.iter().find(|name| !role.namespaces.iter().any(|pattern| pattern.covers(name)))
+    {
+        return Some(format!("namespace {outside} is outside its keys' scope"));
+    }
+    let (needed, why) = match release.is_privileged() {
+        true => (role.privileged_threshold, "it holds cluster-scoped objects"),
+        false => (role.threshold, "all its objects are in namespaces"),
+    };
+    (signed < usize::from(needed)).then(|| format!("{signed} of {needed} signatures ({why})"))
+}
+
+/// Checks a document that a cluster made, against the key the hub holds for it.
+pub fn by_cluster<T: ByCluster>(
+    fleet: &FleetId,
+    cluster: &ClusterId,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<T>, VerifyError> {
+    single(fleet, cluster, std::slice::from_ref(key), bytes)
+}
+
+/// Why an application's new release is refused, although the desired state that names it is believed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The release itself is not believed.
+    #[error("the release is not believed")]
+    Unverified(#[from] VerifyError),
+    /// The desired state names another release than came.
+    #[error("the desired state names {expected}, this is {found}")]
+    Mismatch {
+        /// What was named.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// Too old to be newly installed.
+    #[error("the release expired at {not_after}; have it signed anew")]
+    Expired {
+        /// When it expired.
+        not_after: UnixSeconds,
+    },
+    /// Older than the lowest release that may be gone back to.
+    #[error("the release's counter {counter} is below the floor {floor}")]
+    BelowFloor {
+        /// Its counter.
+        counter: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// The hub set a parameter beyond what the release allows.
+    #[error("a parameter is beyond what the release allows")]
+    Parameter(#[source] ContentError),
+}
+
+impl Refusal {
+    /// The refusal in one CamelCase word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unverified(VerifyError::Scope { .. }) => "OutOfScope",
+            Self::Unverified(_) => "SignatureInvalid",
+            Self::Mismatch { .. } => "ReleaseMismatch",
+            Self::Expired { .. } => "ReleaseExpired",
+            Self::BelowFloor { .. } => "BelowFloor",
+            Self::Parameter(_) => "ParameterInvalid",
+        }
+    }
+}
+
+/// Checks a release that a desired state names, as something to be newly installed at `now`.
+pub fn admit_release(
+    trust: &Trust,
+    named: &DesiredRelease,
+    bytes: &[u8],
+    floor: u64,
+    now: UnixSeconds,
+) -> Result<Verified<Release>, Refusal> {
+    let found = Digest::of(bytes);
+    if found != named.release {
+        return Err(Refusal::Mismatch { expected: named.release.short(), found: found.short() });
+    }
+    let release = trust.release(bytes)?;
+    if release.app != named.app {
+        return Err(Refusal::Mismatch { expected: named.app.to_string(), found: release.app.to_string() });
+    }
+    if now > release.not_after {
+        return Err(Refusal::Expired { not_after: release.not_after });
+    }
+    if release.counter < floor {
+        return Err(Refusal::BelowFloor { counter: release.counter, floor });
+    }
+    release.resolve(&named.values).map_err(Refusal::Parameter)?;
+    Ok(release)
+}
+
+fn single<T: ForCluster>(
+    fleet: &FleetId,
+    cluster: &ClusterId,
+    keys: &[PublicKey],
+    bytes: &[u8],
+) -> Result<Verified<T>, VerifyError> {
+    let envelope = envelope::<T>(bytes, Envelope::parse_one)?;
+    let binding = Binding { kind: T::TYPE, fleet, cluster: Some(cluster) };
+    let document: Verified<T> = open(&envelope, binding, keys, 1, Digest::of(bytes))?;
+    if document.cluster() == cluster {
+        return Ok(document);
+    }
+    let (named, expected) = (document.cluster().clone(), cluster.clone());
+    Err(VerifyError::Cluster { what: T::TYPE.name(), named, expected })
+}
+
+fn envelope<'a, T: Document>(
+    bytes: &'a [u8],
+    parse: fn(DocumentType, &'a [u8]) -> Result<Envelope<'a>, EnvelopeError>,
+) -> Result<Envelope<'a>, VerifyError> {
+    let what = T::TYPE.name();
+    if bytes.len() > T::LIMIT {
+        return Err(VerifyError::TooLarge { what, len: bytes.len(), limit: T::LIMIT });
+    }
+    parse(T::TYPE, bytes).map_err(|source| VerifyError::Envelope { what, source })
+}
+
+fn open<T: Document>(
+    envelope: &Envelope<'_>,
+    binding: Binding<'_>,
+    keys: &[PublicKey],
+    threshold: u8,
+    digest: Digest,
+) -> Result<Verified<T>, VerifyError> {
+    let what = T::TYPE.name();
+    let Some((payload, signers)) = envelope.open(binding, keys, threshold) else {
+        return Err(VerifyError::Signatures { what, threshold, named: envelope.claimed_signers().collect() });
+    };
+    let document: T = codec::decode(what, payload).map_err(|source| VerifyError::Decode { what, source })?;
+    document.check().map_err(|source| VerifyError::Content { what, source })?;
+    Ok(Verified { document: Arc::new(document), digest, signers })
+}
