@@ -176,7 +176,7 @@ impl Trust {
         let what = Root::TYPE.name();
         let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
         // The pin vouches for these exact bytes, so reading its keys before checking them is no leap of faith.
-        let unchecked: Root = codec::decode(what, envelope.pinned_payload())
+        let unchecked: Root = codec::decode(what, envelope.claimed_payload())
             .map_err(|source| VerifyError::Decode { what, source })?;
         unchecked.check().map_err(|source| VerifyError::Content { what, source })?;
         let keys = unchecked.keys_of(&unchecked.root.keys);

@@ -1,0 +1,14 @@
+//! The command line's own work, apart from reading arguments: keys, manifests, bundles.
+
+pub mod bundle;
+pub mod clock;
+pub mod commands;
+pub mod keys;
+pub mod kinds;
+pub mod manifest;
+pub mod output;
+pub mod pack;
+pub mod random;
+pub mod release;
+pub mod source;
+pub mod yaml;
