@@ -88,7 +88,7 @@ fn anchors_and_merges_are_replaced() {
 
 #[test]
 fn mistakes_are_named_with_their_place() {
-    let nested = "[".repeat(DEPTH + 2);
+    let nested = "[".repeat(DEPTH + 2) + &"]".repeat(DEPTH + 2);
     let cases = [
         ("a: 1\nb: [1,\n", (2, 4), ""),
         ("a:\n  b: 1\n c: 2\n", (3, 2), ""),
