@@ -1,4 +1,4 @@
-//! The agent: one small process that keeps one cluster in its signed desired state.
+//! The agent: one small process that keeps one cluster in its signed desired state, with or without a link.
 //!
 //! [`logic`] decides and is pure; everything else runs what it decided.
 

@@ -187,7 +187,8 @@ impl SimCluster {
             .collect();
         if *kind == Gvk::new("v1", "Pod") {
             let workloads = self.store.iter().filter(|(object, _)| inside(object));
-            let pods = workloads.flat_map(|(object, value)| controllers::pods(object, value, &self.time(now)));
+            let pods =
+                workloads.flat_map(|(object, value)| controllers::pods(object, value, &self.time(now)));
             found.extend(pods.filter(|pod| store::selected(pod, label_selector)));
         }
         found.truncate(MAX_LISTED as usize);
@@ -204,8 +205,10 @@ impl SimCluster {
     ) -> Result<(Value, bool), Status> {
         let named = body["metadata"]["name"].as_str().unwrap_or(&object.name);
         if named != object.name {
-            let message =
-                format!("the name of the object ({named}) does not match the name on the URL ({})", object.name);
+            let message = format!(
+                "the name of the object ({named}) does not match the name on the URL ({})",
+                object.name
+            );
             return Err(Status { code: 400, reason: "BadRequest".into(), message, ..Status::default() });
         }
         let mut body = body.clone();
@@ -321,8 +324,7 @@ impl SimCluster {
     /// NamespaceLifecycle: nothing is created in a namespace that is missing or going.
     fn admit_into_namespace(&self, object: &ObjectRef) -> Result<(), Status> {
         let Some(name) = &object.namespace else { return Ok(()) };
-        let namespace =
-            ObjectRef { gvk: Gvk::new("v1", "Namespace"), namespace: None, name: name.clone() };
+        let namespace = ObjectRef { gvk: Gvk::new("v1", "Namespace"), namespace: None, name: name.clone() };
         let Some(found) = self.store.get(&namespace) else { return Err(self.not_found(&namespace)) };
         if found.pointer("/metadata/deletionTimestamp").is_none() {
             return Ok(());
@@ -372,12 +374,9 @@ fn refused(error: &ApplyError) -> Status {
         | ApplyError::Time { .. }
         | ApplyError::TooDeep
         | ApplyError::List(_)
-        | ApplyError::ManagedFields(_) => Status {
-            code: 400,
-            reason: "BadRequest".into(),
-            message: error.to_string(),
-            ..Status::default()
-        },
+        | ApplyError::ManagedFields(_) => {
+            Status { code: 400, reason: "BadRequest".into(), message: error.to_string(), ..Status::default() }
+        }
     }
 }
 
@@ -389,7 +388,8 @@ fn invalid(resource: &str, object: &ObjectRef, causes: Vec<StatusCause>) -> Stat
         several => format!("[{}]", several.join(", ")),
     };
     let group = object.gvk.group.as_str();
-    let kind = if group.is_empty() { object.gvk.kind.clone() } else { format!("{}.{group}", object.gvk.kind) };
+    let kind =
+        if group.is_empty() { object.gvk.kind.clone() } else { format!("{}.{group}", object.gvk.kind) };
     let message = format!("{kind} \"{}\" is invalid: {problems}", object.name);
     let details = Details { name: object.name.clone(), kind: resource.into(), causes, ..Details::default() };
     Status { code: 422, reason: "Invalid".into(), message, details }

@@ -74,9 +74,8 @@ pub(super) fn notice(change: &Change, settings: &Settings, effects: &mut Effects
     };
     let deleting = |value: &Value| value.pointer("/metadata/deletionTimestamp").is_some();
     let is_deleted_now = deleting(after) && !before.is_some_and(deleting);
-    let is_new = before.is_none_or(|before| {
-        number(before, "/metadata/generation") != number(after, "/metadata/generation")
-    });
+    let is_new = before
+        .is_none_or(|before| number(before, "/metadata/generation") != number(after, "/metadata/generation"));
     match change.object.gvk.kind.as_str() {
         "Namespace" | "CustomResourceDefinition" if is_deleted_now => {
             effects.later(CONTROLLER_DELAY, Work::Empty(target()));
@@ -107,7 +106,9 @@ pub(super) fn pods(object: &ObjectRef, workload: &Value, time: &str) -> Vec<Valu
         _ => 0,
     };
     let ready = number(workload, "/status/readyReplicas").max(number(workload, "/status/numberReady"));
-    (0..count.min(i64::from(MAX_LISTED))).map(|index| pod(object, workload, index, index < ready, time)).collect()
+    (0..count.min(i64::from(MAX_LISTED)))
+        .map(|index| pod(object, workload, index, index < ready, time))
+        .collect()
 }
 
 impl SimCluster {
@@ -155,7 +156,8 @@ impl SimCluster {
     fn establish(&mut self, now: Duration, target: &Target, effects: &mut Effects) {
         let Some(definition) = self.current(target).cloned() else { return };
         self.kinds.serve(&definition);
-        let rows = [("NamesAccepted", "True", "NoConflicts"), ("Established", "True", "InitialNamesAccepted")];
+        let rows =
+            [("NamesAccepted", "True", "NoConflicts"), ("Established", "True", "InitialNamesAccepted")];
         let names = &definition["spec"]["names"];
         let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
         let stored: Vec<&Value> =

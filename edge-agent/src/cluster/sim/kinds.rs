@@ -94,9 +94,8 @@ impl Kinds {
     }
 }
 
-static BUILT_IN_KINDS: LazyLock<BTreeMap<Gvk, Kind>> = LazyLock::new(|| {
-    BUILT_IN.lines().filter_map(built_in).collect()
-});
+static BUILT_IN_KINDS: LazyLock<BTreeMap<Gvk, Kind>> =
+    LazyLock::new(|| BUILT_IN.lines().filter_map(built_in).collect());
 
 fn built_in(line: &str) -> Option<(Gvk, Kind)> {
     let mut words = line.split(' ');

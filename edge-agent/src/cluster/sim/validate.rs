@@ -29,7 +29,11 @@ pub(super) fn fill_in(object: &ObjectRef, value: &mut Value) {
     match (object.gvk.group.as_str(), object.gvk.kind.as_str()) {
         ("", "Namespace") => {
             defaults(value, &["metadata", "labels"], json!({"kubernetes.io/metadata.name": object.name}));
-            defaults(value, &[], json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}));
+            defaults(
+                value,
+                &[],
+                json!({"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
+            );
         }
         ("", "Service") => defaults(
             value,
@@ -57,11 +61,19 @@ pub(super) fn fill_in(object: &ObjectRef, value: &mut Value) {
             fill_in_pod(value);
         }
         ("apps", "DaemonSet") => {
-            defaults(value, &["spec"], json!({"revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate"}}));
+            defaults(
+                value,
+                &["spec"],
+                json!({"revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate"}}),
+            );
             fill_in_pod(value);
         }
         ("batch", "Job") => {
-            defaults(value, &["spec"], json!({"parallelism": 1, "completions": 1, "backoffLimit": 6, "suspend": false}));
+            defaults(
+                value,
+                &["spec"],
+                json!({"parallelism": 1, "completions": 1, "backoffLimit": 6, "suspend": false}),
+            );
             fill_in_pod(value);
         }
         _ => {}
@@ -76,7 +88,10 @@ pub(super) fn check(object: &ObjectRef, live: Option<&Value>, value: &Value) -> 
         let message = format!("Invalid value: {}: {SUBDOMAIN}", json!(object.name));
         causes.push(cause("FieldValueInvalid", "metadata.name", message));
     }
-    if matches!((object.gvk.group.as_str(), object.gvk.kind.as_str()), ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")) {
+    if matches!(
+        (object.gvk.group.as_str(), object.gvk.kind.as_str()),
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+    ) {
         check_workload(live, value, &mut causes);
     }
     causes
@@ -151,9 +166,8 @@ fn cluster_ip(object: &ObjectRef) -> String {
 
 /// A number decided by a text (FNV-1a).
 pub(super) fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Adds the fields that are missing at a place, at any depth.
