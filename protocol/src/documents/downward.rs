@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentError, Document, DocumentType, at_most, short, unique};
 use crate::{
-    codec,
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name, Nonce},
     limits,
     order::Order,
@@ -48,7 +47,6 @@ pub struct DesiredRelease {
     /// Length of the release's envelope in bytes.
     pub len: u32,
     /// Final values of its parameters.
-    #[serde(deserialize_with = "codec::unique_map")]
     pub values: BTreeMap<String, String>,
     /// What the agent does with it.
     pub mode: Mode,
