@@ -180,8 +180,10 @@ fn signature_for(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> (Vec
 }
 
 fn encode_many(payload: &[u8], signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
-    let signatures: Vec<_> =
-        signatures.iter().map(|(header, bytes)| (Bytes::new(header), EmptyMap {}, Bytes::new(bytes))).collect();
+    let signatures: Vec<_> = signatures
+        .iter()
+        .map(|(header, bytes)| (Bytes::new(header), EmptyMap {}, Bytes::new(bytes)))
+        .collect();
     codec::encode(&(Bytes::new(&[]), EmptyMap {}, Bytes::new(payload), signatures))
 }
 

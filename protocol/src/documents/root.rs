@@ -1,6 +1,6 @@
 //! The root document: who may sign what. Its shape follows TUF's root role.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,14 @@ impl Root {
             None => Ok(()),
         }
     }
+
+    /// What two roles must agree on is only as strong as the keys they do not share. One release key may
+    /// serve several tenants.
+    fn check_roles_apart(&self) -> Result<(), ContentError> {
+        let releases: BTreeSet<&KeyId> = self.releases.iter().flat_map(|role| &role.keys).collect();
+        let keys = self.root.keys.iter().chain(&self.director.keys).chain(releases);
+        unique("keys of root, director and releases", keys)
+    }
 }
 
 impl Document for Root {
@@ -157,6 +165,7 @@ impl Document for Root {
                 return Err(ContentError::new(field, "cluster-scoped objects need two signatures or more"));
             }
         }
+        self.check_roles_apart()?;
         if self.version == 0 || self.not_after <= self.issued {
             return Err(ContentError::new("version", "counts from 1 and expires after it was issued"));
         }
