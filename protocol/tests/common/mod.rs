@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use protocol::{
     codec,
@@ -95,8 +95,9 @@ pub(crate) fn trust_in(root: &Root) -> Result<Trust, VerifyError> {
     Trust::pin(&bytes, &fleet(), Digest::of(&bytes))
 }
 
-pub(crate) fn trust() -> Trust {
-    trust_in(&root()).unwrap()
+pub(crate) fn trust() -> &'static Trust {
+    static TRUST: LazyLock<Trust> = LazyLock::new(|| trust_in(&root()).unwrap());
+    &TRUST
 }
 
 /// The JSON of the objects of [`release`].
@@ -350,7 +351,7 @@ pub(crate) fn sign_payload(
 
 /// What the receiver of a document of this type says to `bytes`.
 pub(crate) fn verdict(kind: DocumentType, bytes: &[u8]) -> Result<(), VerifyError> {
-    verdict_in(&trust(), kind, bytes)
+    verdict_in(trust(), kind, bytes)
 }
 
 pub(crate) fn verdict_in(trust: &Trust, kind: DocumentType, bytes: &[u8]) -> Result<(), VerifyError> {
