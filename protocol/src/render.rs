@@ -202,3 +202,33 @@ fn remove(object: &mut Value, pointer: &str) {
         map.remove(&key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_others_is_removed() {
+        let object = json!({ "a": { "b/c": 1, "d~e": 2, "f": [{ "g": 3 }, 4] }, "": 5 });
+        let cases = [
+            ("/a/b~1c", json!({ "a": { "d~e": 2, "f": [{ "g": 3 }, 4] }, "": 5 })),
+            ("/a/d~0e", json!({ "a": { "b/c": 1, "f": [{ "g": 3 }, 4] }, "": 5 })),
+            ("/a/f/0/g", json!({ "a": { "b/c": 1, "d~e": 2, "f": [{}, 4] }, "": 5 })),
+            ("/a", json!({ "": 5 })),
+            ("/", json!({ "a": { "b/c": 1, "d~e": 2, "f": [{ "g": 3 }, 4] } })),
+            // Elements of lists have no name of their own, so they stay; so does all that is not there.
+            ("/a/f/1", object.clone()),
+            ("/a/x", object.clone()),
+            ("/x/y", object.clone()),
+            ("a", object.clone()),
+            ("", object.clone()),
+        ];
+        for (pointer, expected) in cases {
+            let mut object = object.clone();
+            remove(&mut object, pointer);
+            assert_eq!(object, expected, "{pointer:?}");
+        }
+    }
+}

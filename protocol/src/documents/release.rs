@@ -399,3 +399,89 @@ impl ParameterTarget {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, name: &str, len: u32) -> ObjectEntry {
+        ObjectEntry {
+            group: String::new(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            namespace: None,
+            name: ObjectName::new(name).unwrap(),
+            len,
+            sha256: Digest::of(b""),
+        }
+    }
+
+    fn release() -> Release {
+        let rule = |kind: &str, name: Option<&str>, pointer: &str| IgnoreRule {
+            kind: kind.to_owned(),
+            name: name.map(str::to_owned),
+            pointers: vec![pointer.to_owned()],
+        };
+        let ignore_differences = vec![
+            rule("Pod", None, "/spec/a"),
+            rule("Pod", Some("one"), "/spec/b"),
+            rule("Node", None, "/spec/c"),
+        ];
+        Release {
+            app: AppId::new("radio", "gateway").unwrap(),
+            version: "1".to_owned(),
+            counter: 1,
+            floor: 0,
+            pack: Digest::of(b""),
+            objects: vec![entry("Pod", "one", 10), entry("Pod", "two", u32::MAX), entry("Node", "one", 5)],
+            scope: Vec::new(),
+            parameters: Vec::new(),
+            ceilings: Ceilings { ignore_differences, ..Ceilings::default() },
+            not_after: UnixSeconds(0),
+        }
+    }
+
+    #[test]
+    fn objects_lie_one_behind_the_other() {
+        let release = release();
+        let end = 15 + u64::from(u32::MAX);
+        for (index, offset) in [(0, 0), (1, 10), (2, end - 5), (3, end), (9, end)] {
+            assert_eq!(release.offset_of(index), offset, "object {index}");
+        }
+        assert_eq!(release.pack_len(), end);
+    }
+
+    #[test]
+    fn a_rule_holds_for_its_kind_and_name() {
+        let release = release();
+        let expected: [&[&str]; 3] = [&["/spec/a", "/spec/b"], &["/spec/a"], &["/spec/c"]];
+        for (entry, expected) in release.objects.iter().zip(expected) {
+            assert_eq!(release.ignored_pointers(entry), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn values_go_over_defaults_and_undeclared_ones_nowhere() {
+        let parameter = |name: &str, default: Option<&str>| Parameter {
+            name: name.to_owned(),
+            of: ParameterType::Integer { min: 0, max: 9 },
+            default: default.map(str::to_owned),
+            targets: Vec::new(),
+        };
+        let release =
+            Release { parameters: vec![parameter("a", Some("1")), parameter("b", None)], ..release() };
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let cases: [(&[_], Option<&[_]>); 5] = [
+            (&[], Some(&[("a", "1")])),
+            (&[("a", "2")], Some(&[("a", "2")])),
+            (&[("b", "3")], Some(&[("a", "1"), ("b", "3")])),
+            (&[("a", "10")], None),
+            (&[("c", "1")], None),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(release.resolve(&map(values)).ok(), expected.map(map), "{values:?}");
+        }
+    }
+}

@@ -172,3 +172,37 @@ impl Document for Root {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_its_name_or_its_start() {
+        let cases = [
+            // pattern, namespace, whether it covers it
+            ("radio", "radio", true),
+            ("radio", "radio-north", false),
+            ("radio", "radi", false),
+            ("radio-*", "radio-north", true),
+            ("radio-*", "radio", false),
+            ("radio-*", "radiology", false),
+            ("radio*", "radiology", true),
+            ("radio*", "radio", true),
+            ("*", "kube-system", true),
+        ];
+        for (pattern, namespace, covers) in cases {
+            let parsed: NamespacePattern = pattern.parse().unwrap();
+            assert_eq!(parsed.covers(&Name::new(namespace).unwrap()), covers, "{pattern} and {namespace}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+    }
+
+    #[test]
+    fn a_star_stands_only_at_the_end_of_a_name() {
+        let long = format!("{}*", "a".repeat(63));
+        for text in ["", "**", "*a", "a*b", "a**", "-*", "A*", "a.*", "a/*", "a-", "kube_*", "?", &long] {
+            assert!(text.parse::<NamespacePattern>().is_err(), "{text:?}");
+        }
+    }
+}

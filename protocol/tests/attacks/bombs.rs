@@ -64,7 +64,7 @@ fn a_field_or_a_key_twice() {
     let once = hex::decode("a1687265706c6963617361").unwrap();
     let payload = payload(DocumentType::Desired);
     let at = payload.windows(once.len()).position(|window| window == once).unwrap();
-    let mut twice = payload.clone();
+    let mut twice = payload;
     twice[at] = 0xa2;
     twice.splice(
         at + once.len() + 1..at + once.len() + 1,
@@ -146,13 +146,22 @@ fn more_than_a_limit_allows() {
     let of = |index: usize| protocol::documents::AppReport { app: app(index), ..report.apps[0].clone() };
     let flood = Report { apps: (0..33).map(of).collect(), ..report.clone() };
     expect(verdict(DocumentType::Report, &sign(&flood, &[CLUSTER])), "33 entries, at most 32", "reports");
-    let mut chatter = report.clone();
-    chatter.apps[0].conditions[0].message = "x".repeat(513);
-    expect(
-        verdict(DocumentType::Report, &sign(&chatter, &[CLUSTER])),
-        "at most 512 are allowed",
-        "a message",
-    );
+    let long = "x".repeat(1025);
+    let chatter: [fn(&mut Report, &str); 7] = [
+        |report, text| report.conditions[0].message = text.to_owned(),
+        |report, text| report.apps[0].conditions[0].reason = text.to_owned(),
+        |report, text| report.apps[0].conditions[0].kind = text.to_owned(),
+        |report, text| report.apps[0].drift[0].manager = text.to_owned(),
+        |report, text| report.apps[0].applied.as_mut().unwrap().version = text.to_owned(),
+        |report, text| report.kubernetes = text.to_owned(),
+        |report, text| report.agent = text.to_owned(),
+    ];
+    for (index, change) in chatter.into_iter().enumerate() {
+        let mut report = report.clone();
+        change(&mut report, &long);
+        let found = verdict(DocumentType::Report, &sign(&report, &[CLUSTER]));
+        expect(found, "1025 bytes of text, at most", &format!("case {index}"));
+    }
 }
 
 #[test]

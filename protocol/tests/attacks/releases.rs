@@ -210,7 +210,8 @@ fn releases_that_say_what_they_must_not() {
         let blind = |release: &mut Release| release.ceilings.ignore_differences = vec![rule(pointer)];
         scoped(blind, &RADIO, "aims at an object's identity", pointer);
     }
-    let cases: [(fn(&mut Release), &str); 12] = [
+    type Change = fn(&mut Release);
+    let cases: [(Change, &str); 12] = [
         (|r| r.floor = r.counter + 1, "the floor lies above the counter"),
         (|r| r.version.clear(), "is empty"),
         (|r| r.version = "v".repeat(1025), "at most 1024"),

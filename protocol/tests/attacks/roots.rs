@@ -102,7 +102,8 @@ fn one_key_in_two_roles() {
 
 #[test]
 fn roots_that_say_what_they_must_not() {
-    let cases: [(fn(&mut Root), &str); 7] = [
+    type Change = fn(&mut Root);
+    let cases: [(Change, &str); 7] = [
         (|root| root.keys.truncate(2), "is not among the root's keys"),
         (|root| root.director.keys.clear(), "can never hold"),
         (|root| root.director.keys.push(key(STRANGER).public().id()), "is not among the root's keys"),
