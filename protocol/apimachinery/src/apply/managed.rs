@@ -1,6 +1,6 @@
 //! `metadata.managedFields`: who owns what, read, changed and written back.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -79,7 +79,7 @@ pub enum ManagedFieldsError {
 }
 
 /// What tells managers apart. An applier is the same whatever version it applies.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ManagerId {
     pub(super) name: String,
     pub(super) operation: Operation,
@@ -98,6 +98,26 @@ impl ManagerId {
             api_version: api_version.to_owned(),
             subresource: manager.subresource.to_owned(),
         }
+    }
+}
+
+impl ManagerId {
+    /// As the API server's own identifiers sort, in which a manager of the object itself comes after those
+    /// of its subresources.
+    fn sort_key(&self) -> impl Ord + use<'_> {
+        (&self.name, self.operation, &self.api_version, self.subresource.is_empty(), &self.subresource)
+    }
+}
+
+impl PartialOrd for ManagerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ManagerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.sort_key().cmp(&other.sort_key())
     }
 }
 

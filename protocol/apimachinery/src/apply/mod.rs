@@ -5,7 +5,8 @@
 //! conflict. What an applier owned and declares no more is removed, unless someone else owns it too.
 //!
 //! Fields are compared as they stand: defaults are for the caller to fill in, after [`apply`] and before
-//! [`track_update`], and so is conversion between versions.
+//! [`track_update`], and so is conversion between versions: the fields of every manager are read as if they
+//! were of the version of the object.
 
 mod conflict;
 mod last_applied;
@@ -132,10 +133,7 @@ pub fn apply(
         None => merged,
     };
 
-    let mut change = compare(&bare, &object, topology.root())?;
-    change.added = change.added.difference_with_below(&reset);
-    change.modified = change.modified.difference_with_below(&reset);
-    change.removed = change.removed.difference_with_below(&reset);
+    let change = compare(&bare, &object, topology.root())?.without(&reset);
     let mut conflicts = managed.conflicts(&change, Some(&id));
     if !force && manager.name == last_applied::KUBECTL && !conflicts.is_empty() {
         forgive_client_side_apply(&mut conflicts, &bare, manager, topology);
@@ -268,10 +266,7 @@ fn own_change(
     reset: &FieldSet,
     topology: &Topology,
 ) -> Result<(), ApplyError> {
-    let mut change = compare(before, after, topology.root())?;
-    change.added = change.added.difference_with_below(reset);
-    change.modified = change.modified.difference_with_below(reset);
-    change.removed = change.removed.difference_with_below(reset);
+    let change = compare(before, after, topology.root())?.without(reset);
     managed.take(&change, None);
     let changed = managed::without_unowned(&change.modified.union(&change.added));
     if !changed.is_empty() {
@@ -362,19 +357,20 @@ fn restore(object: &mut Value, live: Option<&Value>, path: &[PathElement]) {
     }
 }
 
-/// What only the server sets keeps its stored value, whatever a writer says.
+/// What only the server sets keeps its stored value, and what identifies the object does if the writer
+/// left it out. Whether what the writer gave fits the live object is for the caller to check before.
 fn keep_server_metadata(object: &mut Value, live: &Value) {
-    let stored = live.get("metadata").and_then(Value::as_object);
+    let Some(stored) = live.get("metadata").and_then(Value::as_object) else { return };
     let metadata = metadata_of(object);
-    for (name, is_replaceable) in
-        [("creationTimestamp", false), ("generation", false), ("uid", true), ("resourceVersion", true)]
-    {
+    for name in ["creationTimestamp", "deletionTimestamp", "generation"] {
+        if let Some(stored) = stored.get(name) {
+            metadata.insert(name.to_owned(), stored.clone());
+        }
+    }
+    for name in ["deletionGracePeriodSeconds", "resourceVersion", "uid"] {
         let is_given = metadata.get(name).is_some_and(|given| !given.is_null());
-        match stored.and_then(|stored| stored.get(name)) {
-            Some(stored) if !(is_given && is_replaceable) => {
-                metadata.insert(name.to_owned(), stored.clone());
-            }
-            _ => {}
+        if let (Some(stored), false) = (stored.get(name), is_given) {
+            metadata.insert(name.to_owned(), stored.clone());
         }
     }
 }

@@ -126,7 +126,7 @@ fn an_endpoint_leaves_alone_what_is_not_its_own() {
     let pod = Topology::built_in(&"v1, Kind=Pod".parse().unwrap()).unwrap();
     for (topology, subresource, fields) in [
         (&pod, "", &[".status"][..]),
-        (&pod, "status", &[".spec"]),
+        (&pod, "status", &[".spec", ".metadata.deletionTimestamp", ".metadata.ownerReferences"]),
         (&pod, "scale", &[]),
         (&Topology::untyped(true), "", &[".status"]),
         (&Topology::untyped(true), "status", &[".metadata", ".spec"]),
