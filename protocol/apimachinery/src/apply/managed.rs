@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::conflict::{Conflict, Conflicts};
 use super::walk::{Comparison, lift_to_atomic};
 use super::{MAX_MANAGERS, Manager};
-use crate::fields::{FieldSet, FieldsError, Path};
+use crate::fields::{FieldSet, FieldsError, MAX_PATHS, Path};
 use crate::meta::{ManagedFieldsEntry, ObjectView, unix_seconds};
 use crate::schema::Shape;
 
@@ -141,6 +141,17 @@ impl Managed {
             return Err(ManagedFieldsError::TooMany(entries.len()));
         }
         entries.enumerate().map(|(at, entry)| decode_entry(at, entry)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Refuses what could not be read back.
+    pub(super) fn check_limits(&self) -> Result<(), ManagedFieldsError> {
+        if self.0.len() > MAX_MANAGERS {
+            return Err(ManagedFieldsError::TooMany(self.0.len()));
+        }
+        match self.0.values().position(|owned| owned.fields.size() > MAX_PATHS) {
+            Some(at) => Err(ManagedFieldsError::Fields(at, FieldsError::TooManyPaths)),
+            None => Ok(()),
+        }
     }
 
     /// The entries, appliers first, each from the oldest to the newest.

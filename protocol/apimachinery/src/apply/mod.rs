@@ -24,7 +24,7 @@ pub use managed::{ManagedFieldsError, Operation};
 pub use walk::ListError;
 
 use crate::fields::{FieldSet, PathElement};
-use crate::meta::{MAX_DEPTH, ObjectView, is_at_most_deep, same, unix_seconds};
+use crate::meta::{MAX_DEPTH, ObjectView, is_shallow, same, unix_seconds};
 use crate::schema::{Shape, Topology};
 use managed::{Managed, ManagerId, Owned};
 use walk::{check_unique, compare, drop_null_fields, field_set, merge, remove, with_declared_parents};
@@ -150,7 +150,7 @@ pub fn apply(
     if manager.name == last_applied::KUBECTL {
         last_applied::refresh(&mut object, applied);
     }
-    Ok(finish(live, object, &managed, &reset, topology))
+    finish(live, object, &managed, &reset, topology)
 }
 
 /// Records who owns what after `before` became `after` by a create, a replacement or a patch. `before` is
@@ -175,7 +175,7 @@ pub fn track_update(
         managed.lift_to(topology.root());
         own_change(&mut managed, &bare, &object, manager, &reset, topology)?;
     }
-    Ok(finish(before, object, &managed, &reset, topology))
+    finish(before, object, &managed, &reset, topology)
 }
 
 /// Says whether `object` differs from `live` in more than the times of its managers, and takes those back if
@@ -220,8 +220,7 @@ fn check_writer(objects: &[&Value], manager: &Manager<'_>) -> Result<(), ApplyEr
     if unix_seconds(manager.time).is_none() {
         return Err(ApplyError::Time { manager: manager.name.to_owned(), time: manager.time.to_owned() });
     }
-    let is_shallow = objects.iter().all(|object| is_at_most_deep(object, MAX_DEPTH));
-    if is_shallow { Ok(()) } else { Err(ApplyError::TooDeep) }
+    if objects.iter().all(|object| is_shallow(object)) { Ok(()) } else { Err(ApplyError::TooDeep) }
 }
 
 /// Who manages the live object. If nobody does, someone nameless owns what there is.
@@ -322,7 +321,8 @@ fn finish(
     managed: &Managed,
     reset: &FieldSet,
     topology: &Topology,
-) -> Applied {
+) -> Result<Applied, ApplyError> {
+    managed.check_limits()?;
     if topology.drops_nulls() {
         drop_null_fields(&mut object);
     }
@@ -338,7 +338,7 @@ fn finish(
         metadata_of(&mut object).insert("managedFields".to_owned(), managed.encode());
     }
     let is_changed = live.is_none_or(|live| settle(live, &mut object));
-    Applied { object, is_changed }
+    Ok(Applied { object, is_changed })
 }
 
 /// Puts the live value of a field back, or its absence.

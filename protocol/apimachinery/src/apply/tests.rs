@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fields::FieldsError;
+use crate::fields::{FieldsError, MAX_PATHS};
 
 /// One object and the writes it sees, a day apart.
 struct Story {
@@ -397,6 +397,33 @@ fn what_cannot_be_read_as_managed_fields_is_refused() {
     assert_eq!(refused, Err(ApplyError::ManagedFields(ManagedFieldsError::TooMany(MAX_MANAGERS + 1))));
 }
 
+/// What is written must be readable, or the object could never be written again.
+#[test]
+fn what_is_written_keeps_to_the_limits_of_what_is_read() {
+    let nested = |depth| (0..depth).fold(json!("1"), |below, _| json!({"x": below}));
+    let thing = |depth| json!({"apiVersion": "example.com/v1", "kind": "Thing", "spec": nested(depth)});
+    let mut story = Story::of("example.com/v1, Kind=Thing");
+    story.apply("a", &thing(MAX_DEPTH - 1));
+    story.live = Some(serde_json::from_str(&story.live().to_string()).unwrap());
+    assert_eq!(story.try_apply("a", &thing(MAX_DEPTH - 1), false), Ok(false));
+    assert_eq!(story.try_apply("a", &thing(MAX_DEPTH), false), Err(ApplyError::TooDeep));
+
+    let with_keys =
+        |count| config_map(&(0..count).map(|n| (format!("k{n}"), "".into())).collect::<Map<_, _>>().into());
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    let too_many = ManagedFieldsError::Fields(0, FieldsError::TooManyPaths);
+    assert_eq!(story.try_apply("a", &with_keys(MAX_PATHS), false), Err(too_many.into()));
+
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    for n in 0..MAX_MANAGERS {
+        story.day = 0;
+        story.apply(&n.to_string(), &config_map(&json!({"x": "1"})));
+    }
+    let too_many = ManagedFieldsError::TooMany(MAX_MANAGERS + 1);
+    story.day = 0;
+    assert_eq!(story.try_apply("z", &config_map(&json!({"x": "1"})), false), Err(too_many.into()));
+}
+
 #[test]
 fn what_cannot_be_applied_is_refused() {
     let live = config_map(&json!({"x": "1"}));
@@ -419,7 +446,7 @@ fn what_cannot_be_applied_is_refused() {
             "cannot apply Secret to the live ConfigMap",
         ),
         (given, manager, &topology, "metadata.managedFields must be nil"),
-        (config_map(&deep), manager, &topology, "the object is nested deeper than 128 levels"),
+        (config_map(&deep), manager, &topology, "the object is nested deeper than 120 levels"),
         (
             config_map(&json!({})),
             Manager { time: "now", ..manager },
