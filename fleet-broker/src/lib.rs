@@ -1,1 +1,3 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
+
+pub mod resources;
