@@ -11,9 +11,9 @@ use super::field::FieldError;
 use super::{schema, validate};
 
 /// Most signatures of one release: a threshold is at most a few keys.
-pub const SIGNATURES_MAX: usize = 16;
+const SIGNATURES_MAX: usize = 16;
 /// Most parameters of one release.
-pub const PARAMETERS_MAX: usize = 64;
+const PARAMETERS_MAX: usize = 64;
 
 /// A release as it was signed. It never changes: a new version is a new Bundle.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
