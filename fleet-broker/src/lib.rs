@@ -1,1 +1,10 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
+
+pub mod api;
+mod clock;
+pub mod hub;
+pub mod kubeconfig;
+pub mod logic;
+mod random;
+pub mod resources;
+pub mod store;

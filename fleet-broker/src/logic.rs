@@ -1,0 +1,3 @@
+//! What can be decided without a clock, a disk or a network.
+
+pub mod registry;
