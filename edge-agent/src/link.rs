@@ -31,8 +31,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use self::connection::{Connection, Current};
 pub use self::backoff::Backoff;
+use self::connection::{Connection, Current};
 pub(crate) use self::exchange::{Exchange, ExchangeError, exchange};
 use crate::tls::{self, TlsError};
 

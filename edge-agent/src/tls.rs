@@ -25,7 +25,9 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls13_signature},
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem, pem::PemObject as _};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem, pem::PemObject as _,
+};
 use tracing::warn;
 
 /// A certificate or key that cannot be used.
@@ -54,8 +56,9 @@ pub(crate) fn enrolled(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<Arc<
     if roots.is_empty() {
         return Err(TlsError::Ca(pem::Error::NoItemsFound));
     }
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(TlsError::Certificate)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
     let verifier = Arc::new(HubVerifier::new(Trust::Roots(Arc::new(roots))));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))

@@ -19,7 +19,9 @@ use rcgen::{
     SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
+use rustls_pki_types::{
+    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _,
+};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// How long a cluster's certificate lasts. It is renewed after a third, so a site may be away four months.
@@ -56,7 +58,9 @@ pub enum PkiError {
         source: io::Error,
     },
     /// One of the CA's two files is there without the other.
-    #[error("{present} exists but {missing} does not; restore it from a backup, or remove both to start a new CA")]
+    #[error(
+        "{present} exists but {missing} does not; restore it from a backup, or remove both to start a new CA"
+    )]
     Half {
         /// The file found.
         present: PathBuf,
@@ -234,22 +238,22 @@ impl CertificateAuthority {
         certificate_pem: String,
         key: SecretKey,
     ) -> Result<Self, PkiError> {
-        let unusable = |reason: &str| PkiError::Unusable {
-            directory: directory.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let spki = {
-            let (_, parsed) = x509_parser::parse_x509_certificate(&certificate)
-                .map_err(|_| unusable("its certificate cannot be read"))?;
-            parsed.public_key().raw.to_vec()
-        };
+        let unusable =
+            |reason: &str| PkiError::Unusable { directory: directory.to_owned(), reason: reason.to_owned() };
+        let spki = public_key_of(&certificate).ok_or_else(|| unusable("its certificate cannot be read"))?;
         if spki != rcgen::PublicKeyData::subject_public_key_info(&key) {
             return Err(unusable("its key does not belong to its certificate"));
         }
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
-            .map_err(|error| unusable(&error.to_string()))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(&error.to_string()))?;
         Ok(Self { certificate, certificate_pem, issuer, pin: Digest::of(&spki) })
     }
+}
+
+/// A certificate's `SubjectPublicKeyInfo` in DER.
+fn public_key_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
 }
 
 /// A private key that is wiped from memory when dropped.
@@ -298,9 +302,11 @@ fn bound(
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let outside = || PkiError::Time(now);
     let seconds = u64::try_from(now.as_second()).map_err(|_| outside())?;
-    let not_after = now.checked_add(DAY * u32::try_from(days).map_err(|_| outside())?).map_err(|_| outside())?;
+    let not_after =
+        now.checked_add(DAY * u32::try_from(days).map_err(|_| outside())?).map_err(|_| outside())?;
     parameters.not_before = epoch + Duration::from_secs(seconds).saturating_sub(BACKDATED);
-    parameters.not_after = epoch + Duration::from_secs(seconds) + DAY * u32::try_from(days).map_err(|_| outside())?;
+    parameters.not_after =
+        epoch + Duration::from_secs(seconds) + DAY * u32::try_from(days).map_err(|_| outside())?;
     Ok((serial.to_vec(), not_after))
 }
 
@@ -324,3 +330,6 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PkiErro
     let path = path.to_owned();
     move |source| PkiError::File { doing, path, source }
 }
+
+#[cfg(test)]
+mod tests;

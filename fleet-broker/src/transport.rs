@@ -231,12 +231,7 @@ impl Transport {
 
     /// Queues a message for a cluster that is connected and subscribed. Success means queued, not read:
     /// what a cluster holds is known from its reports.
-    pub async fn push(
-        &self,
-        cluster: &ClusterId,
-        topic: Downward,
-        payload: Bytes,
-    ) -> Result<(), PushError> {
+    pub async fn push(&self, cluster: &ClusterId, topic: Downward, payload: Bytes) -> Result<(), PushError> {
         if payload.len() > protocol::limits::MESSAGE_BYTES {
             return Err(PushError::TooLarge { cluster: cluster.clone(), bytes: payload.len() });
         }

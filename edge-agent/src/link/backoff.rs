@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn agents_with_other_seeds_wait_differently() {
-        let wait = |seed| Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60), seed }.delay(7);
+        let wait =
+            |seed| Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60), seed }.delay(7);
         let waits: std::collections::BTreeSet<_> = (0..100).map(wait).collect();
         assert!(waits.len() > 90, "{} different waits of 100", waits.len());
     }

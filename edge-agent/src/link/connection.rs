@@ -8,9 +8,9 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use protocol::topics::{self, Downward, Upward};
 use rumqttc::{
-    AckMode, AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, ManualAck,
-    MqttOptions, NetworkOptions, Packet, Publish, PublishNotice, PublishNoticeError, PublishOptions, QoS,
-    SubAck, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
+    AckMode, AsyncClient, ConnectionError, Event, EventLoop, LastWill, ManualAck, MqttOptions,
+    NetworkOptions, Packet, Publish, PublishNotice, PublishNoticeError, PublishOptions, QoS, SubAck,
+    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
 use tokio::{
@@ -19,7 +19,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{AckToken, FAREWELL, INFLIGHT, LinkConfig, LinkEvent, PublishError, PublishId, chain, until_stopped};
+use super::{
+    AckToken, FAREWELL, INFLIGHT, LinkConfig, LinkEvent, PublishError, PublishId, chain, until_stopped,
+};
 
 /// Requests that may wait for the socket: all acknowledgements and all publications in flight.
 const REQUESTS: usize = 2 * INFLIGHT as usize;
@@ -174,14 +176,17 @@ impl Connection<'_> {
     }
 
     fn subscribe(&self, handle: &Current) -> Option<String> {
-        let filter = |topic: Downward| SubscribeFilter::new(topic.topic(&self.config.cluster), QoS::AtLeastOnce);
+        let filter =
+            |topic: Downward| SubscribeFilter::new(topic.topic(&self.config.cluster), QoS::AtLeastOnce);
         let sent = handle.client.try_subscribe_many(Downward::ALL.map(filter));
         sent.err().map(|error| chain(&error))
     }
 
     async fn subscribed(&self, handle: &Current, answer: &SubAck) -> Option<String> {
         let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
-        if answer.return_codes.len() != Downward::ALL.len() || answer.return_codes.iter().any(|code| *code != granted) {
+        if answer.return_codes.len() != Downward::ALL.len()
+            || answer.return_codes.iter().any(|code| *code != granted)
+        {
             return Some(format!("the hub refused a subscription: {:?}", answer.return_codes));
         }
         self.current.lock().unwrap_or_else(PoisonError::into_inner).replace(handle.clone());
@@ -209,15 +214,19 @@ impl Connection<'_> {
 
     fn reason(&self, error: &ConnectionError) -> String {
         let hub = format!("{}:{}", self.config.host, self.config.port);
-        match error {
-            ConnectionError::Io(error) => format!("cannot reach {hub}: {}", chain(error)),
-            ConnectionError::Tls(error) => format!("no trusted TLS connection to {hub}: {}", chain(error)),
-            ConnectionError::Timeout(_) => format!("{hub} did not answer in time"),
-            ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized) => {
-                format!("{hub} refused this cluster: not authorized")
-            }
-            other => format!("the connection to {hub} was lost: {}", chain(other)),
+        if let ConnectionError::Io(error) = error {
+            return format!("cannot reach {hub}: {}", chain(error));
         }
+        if let ConnectionError::Tls(error) = error {
+            return format!("no trusted TLS connection to {hub}: {}", chain(error));
+        }
+        if let ConnectionError::Timeout(_) = error {
+            return format!("{hub} did not answer in time");
+        }
+        if let ConnectionError::ConnectionRefused(code) = error {
+            return format!("{hub} refused this cluster: {code:?}");
+        }
+        format!("the connection to {hub} was lost: {}", chain(error))
     }
 }
 

@@ -96,8 +96,7 @@ pub(super) struct BootstrapListener {
 impl BootstrapListener {
     pub(super) fn run(self, running: &Running) {
         let gate = Gate::new(limits::BOOTSTRAPS, limits::BOOTSTRAPS_PER_ADDRESS);
-        let rate =
-            Rate::new(limits::BOOTSTRAPS_PER_WINDOW, limits::RATE_WINDOW, limits::BOOTSTRAP_ADDRESSES);
+        let rate = Rate::new(limits::BOOTSTRAPS_PER_WINDOW, limits::RATE_WINDOW, limits::BOOTSTRAP_ADDRESSES);
         let rate = Mutex::new(rate);
         let inner = running.clone();
         running.spawn(async move {

@@ -57,8 +57,7 @@ fn without_resumption(mut config: ServerConfig) -> ServerConfig {
 
 /// The cluster a verified client certificate was issued to: its only common name.
 pub(super) fn cluster_of(certificate: &CertificateDer<'_>) -> Result<ClusterId, NameError> {
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(certificate).map_err(|_| NameError::Unreadable)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| NameError::Unreadable)?;
     let names: Vec<_> = parsed.subject().iter_common_name().collect();
     match names.as_slice() {
         [name] => name.as_str().map_err(|_| NameError::NotText)?.parse().map_err(NameError::Id),

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// When every certificate of these tests is made.
+#[allow(clippy::disallowed_methods, reason = "TLS compares certificates with the real time")]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -132,7 +133,9 @@ impl Hub {
 
     pub(crate) async fn gone(&mut self, who: &ClusterId, which: ConnectionId) -> bool {
         match self.next().await {
-            TransportEvent::Gone { cluster, connection, clean } if cluster == *who && connection == which => clean,
+            TransportEvent::Gone { cluster, connection, clean } if cluster == *who && connection == which => {
+                clean
+            }
             other => panic!("expected {who} to be gone, got {other:?}"),
         }
     }

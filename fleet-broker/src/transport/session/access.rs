@@ -101,7 +101,12 @@ impl AuthProvider for BootstrapAccess {
         Box::pin(ready(own))
     }
 
-    fn authorize_subscribe<'a>(&'a self, client: &str, _: Option<&'a str>, filter: &'a str) -> Later<'a, bool> {
+    fn authorize_subscribe<'a>(
+        &'a self,
+        client: &str,
+        _: Option<&'a str>,
+        filter: &'a str,
+    ) -> Later<'a, bool> {
         let own = TokenId::new(client).is_ok_and(|token| filter == topics::enrol_answer(&token));
         Box::pin(ready(own))
     }
