@@ -5,6 +5,8 @@ mod clock;
 pub mod hub;
 pub mod kubeconfig;
 pub mod logic;
+pub mod pki;
 mod random;
 pub mod resources;
 pub mod store;
+pub mod transport;
