@@ -1,1 +1,12 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
+
+pub mod api;
+mod clock;
+pub mod hub;
+pub mod kubeconfig;
+pub mod logic;
+pub mod pki;
+mod random;
+pub mod resources;
+pub mod store;
+pub mod transport;

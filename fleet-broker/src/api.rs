@@ -1,0 +1,106 @@
+//! The hub's API: HTTPS, shaped so that Kubernetes clients are its clients.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{any, get, put};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+
+use crate::hub::Hub;
+
+pub mod auth;
+mod blobs;
+mod body;
+mod core;
+mod discovery;
+mod health;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod params;
+mod read;
+mod reply;
+mod target;
+mod watch;
+mod write;
+
+use auth::TokenHash;
+use metrics::Metrics;
+use reply::Refusal;
+
+/// How long requests may go on after the hub was told to stop. Watches end at once.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What every request handler is given.
+#[derive(Clone, Debug)]
+struct Api {
+    hub: Hub,
+    admin: TokenHash,
+    metrics: Arc<Metrics>,
+}
+
+/// The API on these objects, for whoever bears the admin token.
+pub fn router(hub: Hub, admin: TokenHash) -> Router {
+    let api = Api { hub, admin, metrics: Arc::new(Metrics::new()) };
+    let authenticated = Router::new()
+        .route("/api", get(discovery::core_versions))
+        .route("/api/v1", get(discovery::core_resources))
+        .route("/api/v1/events", get(core::events))
+        .route("/api/v1/namespaces", get(core::namespaces))
+        .route("/api/v1/namespaces/{namespace}", get(core::namespace))
+        .route("/api/v1/namespaces/{namespace}/events", get(core::events))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/edgefleet.dev", get(discovery::group))
+        .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
+        .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))
+        .route("/blobs/sha256/{digest}", put(blobs::put).get(blobs::get))
+        .route("/metrics", get(metrics::serve))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(api.clone(), auth::require));
+    let public = Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version));
+    public.merge(authenticated).layer(from_fn_with_state(api.clone(), metrics::record)).with_state(api)
+}
+
+/// Serves `router` on `listener` until `handle` is told to stop. The TLS configuration should offer `h2` and
+/// `http/1.1` by ALPN: kubectl prefers the former.
+///
+/// # Errors
+/// When the listener does not work.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?
+        .handle(handle)
+        .serve(router.into_make_service())
+        .await
+}
+
+/// Tells a server to stop, and lets its requests finish for a moment.
+pub fn stop(handle: &Handle<SocketAddr>) {
+    handle.graceful_shutdown(Some(SHUTDOWN_GRACE));
+}
+
+async fn unknown_path(request: Request) -> Result<Response, Refusal> {
+    Err(reply::unknown_path(request.uri().path()))
+}
+
+async fn unknown_method() -> Result<Response, Refusal> {
+    Err(reply::unknown_method())
+}
