@@ -36,7 +36,8 @@ pub(super) async fn put(
     let mut pieces = body.into_data_stream();
     let mut len = 0;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| failure::bad_request(format!("the upload was cut off: {error}")))?;
+        let piece =
+            piece.map_err(|error| failure::bad_request(format!("the upload was cut off: {error}")))?;
         len += piece.len() as u64;
         writer.write(&piece).map_err(|error| refused(&error))?;
     }

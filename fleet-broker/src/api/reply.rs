@@ -43,7 +43,11 @@ pub(super) fn json_response(code: StatusCode, value: &impl Serialize) -> Respons
 }
 
 /// An answer of some type.
-pub(super) fn bytes_response(code: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn bytes_response(
+    code: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -83,8 +87,9 @@ pub(super) fn not_acceptable() -> Refusal {
 
 /// The body is of a media type that is not read here.
 pub(super) fn unsupported_media_type(accepted: &str) -> Refusal {
-    let message =
-        format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    );
     Refusal(failure::new(415, "UnsupportedMediaType", message))
 }
 

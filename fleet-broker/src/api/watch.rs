@@ -52,7 +52,8 @@ pub(super) fn watch(
         since: 0,
         render: Render { kind, form, include: params.include_object, headings_sent: false },
         bookmarks: params.allow_watch_bookmarks,
-        ends: Instant::now() + params.timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs).min(TIMEOUT_MAX),
+        ends: Instant::now()
+            + params.timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs).min(TIMEOUT_MAX),
         finished: false,
         _open: api.metrics.open_watch(kind),
     };
@@ -210,7 +211,9 @@ impl Render {
         let annotations = if initial_end { json!({INITIAL_EVENTS_END: "true"}) } else { json!({}) };
         let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
         let object = match self.form {
-            Form::Object => json!({"apiVersion": API_VERSION, "kind": self.kind.name(), "metadata": metadata}),
+            Form::Object => {
+                json!({"apiVersion": API_VERSION, "kind": self.kind.name(), "metadata": metadata})
+            }
             Form::Metadata => partial_metadata(&json!({"metadata": metadata})),
             Form::Table => self.table(&[&json!({"metadata": metadata})], version, annotations),
         };
