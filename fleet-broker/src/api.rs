@@ -14,6 +14,7 @@ use axum::routing::{any, get, put};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use crate::hub::Hub;
 
@@ -30,6 +31,8 @@ mod params;
 mod read;
 mod reply;
 mod target;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod write;
 
@@ -40,17 +43,32 @@ use reply::Refusal;
 /// How long requests may go on after the hub was told to stop. Watches, which have no end, are cut off then.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
+/// Most watches at once: consoles and controllers of a large team, each holding a connection.
+const WATCHES_MAX: usize = 1024;
+/// Most uploads at once: each holds its content in memory until it is complete.
+const UPLOADS_MAX: usize = 4;
+
 /// What every request handler is given.
 #[derive(Clone, Debug)]
 struct Api {
     hub: Hub,
     admin: TokenHash,
     metrics: Arc<Metrics>,
+    /// One permit for each watch that may still be opened.
+    watches: Arc<Semaphore>,
+    /// One permit for each upload that may still begin.
+    uploads: Arc<Semaphore>,
 }
 
 /// The API on these objects, for whoever bears the admin token.
 pub fn router(hub: Hub, admin: TokenHash) -> Router {
-    let api = Api { hub, admin, metrics: Arc::new(Metrics::new()) };
+    let api = Api {
+        hub,
+        admin,
+        metrics: Arc::new(Metrics::new()),
+        watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+        uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+    };
     let authenticated = Router::new()
         .route("/api", get(discovery::core_versions))
         .route("/api/v1", get(discovery::core_resources))
@@ -72,7 +90,8 @@ pub fn router(hub: Hub, admin: TokenHash) -> Router {
     let public = Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
-        .route("/version", get(health::version));
+        .route("/version", get(health::version))
+        .method_not_allowed_fallback(unknown_method);
     public.merge(authenticated).layer(from_fn_with_state(api.clone(), metrics::record)).with_state(api)
 }
 

@@ -16,7 +16,7 @@ use crate::logic::registry::StoredObject;
 
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Most jobs that wait for the store: a full queue slows their senders down instead of growing.
 const QUEUE_MAX_LEN: usize = 1024;
@@ -206,14 +206,17 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is in use, is damaged, or is from a newer hub.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let connection = open(path)?;
+        Ok(Store::on(open(path)?))
+    }
+
+    fn on(connection: Connection) -> Store {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX_LEN);
         #[allow(
             clippy::disallowed_methods,
             reason = "SQLite blocks, and the order of commits is that of one thread"
         )]
         std::thread::spawn(move || Writer { connection, broken: false }.run(queue));
-        Ok(Store { jobs })
+        Store { jobs }
     }
 
     /// Writes all of `writes`, or nothing. They are durable when this returns, and in the order of the calls.

@@ -79,6 +79,12 @@ pub(super) fn unknown_method() -> Refusal {
     Refusal(failure::new(405, "MethodNotAllowed", message.to_owned()))
 }
 
+/// The hub does as much of this as it can at once.
+pub(super) fn too_many(what: &str) -> Refusal {
+    let message = format!("the hub has as many {what} as it takes at once, please try again later");
+    Refusal(failure::new(429, "TooManyRequests", message))
+}
+
 /// None of the media types that the client accepts can be given.
 pub(super) fn not_acceptable() -> Refusal {
     let message = "only the following media types are accepted: application/json";

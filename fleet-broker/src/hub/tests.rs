@@ -111,3 +111,26 @@ async fn a_client_that_goes_away_does_not_stop_its_write() {
     assert_eq!(hub.read(|registry| registry.count(Kind::Cluster)), 1);
     create(&hub, "tower-b").await.unwrap();
 }
+
+#[tokio::test]
+async fn a_store_that_cannot_keep_a_change_leaves_none() {
+    let folder = TempDir::new().unwrap();
+    let store = crate::store::tests::with_little_room(&folder.path().join("hub.db"));
+    let hub = Hub::open(store).await.unwrap();
+    create(&hub, "tower-a").await.unwrap();
+    let version = hub.read(Registry::version);
+    let published = hub.subscribe();
+    let mut large = cluster("tower-b");
+    large["spec"]["hold"] = json!({"reason": "crane"});
+    large["metadata"]["annotations"] = json!({"a": "x".repeat(250_000)});
+    let refused = hub
+        .write("tester", |transaction| {
+            transaction.create(Kind::Cluster, "", large, FieldValidation::Strict, "2")
+        })
+        .await
+        .unwrap_err();
+    assert!(refused.code == 500 && refused.message.contains("disk is full"), "{refused}");
+    assert_eq!(hub.read(|registry| (registry.version(), registry.count(Kind::Cluster))), (version, 1));
+    assert!(!published.has_changed().unwrap());
+    assert_eq!(create(&hub, "tower-c").await.unwrap(), version + 1, "the version was never given out");
+}

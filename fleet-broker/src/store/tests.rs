@@ -11,7 +11,7 @@ fn path(folder: &TempDir) -> PathBuf {
 }
 
 /// Opens what another handle has just let go of: its thread may still be closing the file.
-async fn reopen(folder: &TempDir) -> Store {
+fn reopen(folder: &TempDir) -> Store {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         match Store::open(&path(folder)) {
@@ -19,6 +19,13 @@ async fn reopen(folder: &TempDir) -> Store {
             Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
         }
     }
+}
+
+/// A store on a disk on which 40 pages of 4 KiB are free.
+pub(crate) fn with_little_room(path: &Path) -> Store {
+    let connection = open(path).unwrap();
+    connection.pragma_update(None, "max_page_count", 40).unwrap();
+    Store::on(connection)
 }
 
 fn object(name: &str, version: u64) -> Write {
@@ -58,7 +65,7 @@ async fn what_was_committed_survives_a_power_cut() {
     store.commit(vec![object("a", 3), deleted, forgotten, document("z", b"")]).await.unwrap();
 
     let copy = cut_power(&folder);
-    let store = reopen(&copy).await;
+    let store = reopen(&copy);
     let loaded = store.load().await.unwrap();
     assert_eq!(loaded.reserved_version, 50);
     let objects: Vec<_> =
@@ -106,7 +113,7 @@ async fn blobs_are_what_they_are_called() {
     }
 
     let copy = cut_power(&folder);
-    let store = reopen(&copy).await;
+    let store = reopen(&copy);
     let info = store.blob(digest).await.unwrap().unwrap();
     assert_eq!(info.len, content.len() as u64);
     let frame = store.read_blob(digest, 0, usize::MAX >> 1).await.unwrap();
@@ -134,11 +141,7 @@ fn content_without_end_is_refused() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = TempDir::new().unwrap();
-    let connection = open(&path(&folder)).unwrap();
-    connection.pragma_update(None, "max_page_count", 40).unwrap();
-    let (jobs, queue) = mpsc::channel(QUEUE_MAX_LEN);
-    std::thread::Builder::new().spawn(move || Writer { connection, broken: false }.run(queue)).unwrap();
-    let store = Store { jobs };
+    let store = with_little_room(&path(&folder));
     store.commit(vec![document("small", b"1")]).await.unwrap();
     let large = vec![document("first", b"1"), document("large", &[0; 1 << 20])];
     assert!(matches!(store.commit(large).await, Err(StoreError::Full)));

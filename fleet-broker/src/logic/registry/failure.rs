@@ -65,7 +65,7 @@ pub fn expired(message: impl Into<String>) -> Failure {
 /// The client has seen a version that this hub has not reached, as after a restore from a backup.
 pub fn too_large_version(wanted: u64, current: u64) -> Failure {
     let message = format!("Too large resource version: {wanted}, current: {current}");
-    let mut failure = new(504, "Timeout", message.clone());
+    let mut failure = new(504, "Timeout", message);
     let cause = StatusCause {
         reason: "ResourceVersionTooLarge".to_owned(),
         message: "Too large resource version".to_owned(),
