@@ -10,6 +10,8 @@ use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{Change, Registry, RestoreError, Transaction};
 use crate::store::{Store, StoreError, Write};
 
+#[cfg(test)]
+mod tests;
 
 /// How many versions are reserved on disk at once. A restart skips what is left of them.
 const VERSIONS_RESERVED: u64 = 4096;

@@ -53,8 +53,7 @@ fn kubeconfig(server: &str, ca_pem: &str, token: &Token) -> Value {
 
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
     file.set_permissions(fs::Permissions::from_mode(MODE))?;
     file.write_all(content)?;
     file.sync_all()?;

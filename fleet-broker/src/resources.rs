@@ -1,5 +1,7 @@
 //! The kinds of object the hub serves: their types, schemas, columns and rules.
 
+#![allow(clippy::duplicated_attributes, reason = "columns share types and priorities; none is there twice")]
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 

@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::logic::registry::StoredObject;
 
 mod schema;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Most jobs that wait for the store: a full queue slows their senders down instead of growing.
 const QUEUE_MAX_LEN: usize = 1024;
@@ -134,7 +136,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// It was written by a newer hub.
-    #[error("the store {path} has schema {found}, this hub knows {known}; run the newer hub, or restore a backup")]
+    #[error(
+        "the store {path} has schema {found}, this hub knows {known}; run the newer hub, or restore a backup"
+    )]
     Newer {
         /// The database file.
         path: PathBuf,
@@ -202,11 +206,17 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is in use, is damaged, or is from a newer hub.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let connection = open(path)?;
+        Ok(Store::on(open(path)?))
+    }
+
+    fn on(connection: Connection) -> Store {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX_LEN);
-        #[allow(clippy::disallowed_methods, reason = "SQLite blocks, and the order of commits is that of one thread")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "SQLite blocks, and the order of commits is that of one thread"
+        )]
         std::thread::spawn(move || Writer { connection, broken: false }.run(queue));
-        Ok(Store { jobs })
+        Store { jobs }
     }
 
     /// Writes all of `writes`, or nothing. They are durable when this returns, and in the order of the calls.
@@ -285,8 +295,7 @@ impl BlobWriter {
     /// # Errors
     /// When it has another.
     pub fn finish(self, digest: [u8; 32]) -> Result<Blob, BlobError> {
-        let actual: [u8; 32] =
-            self.hash.finish().as_ref().try_into().expect("a SHA-256 digest has 32 bytes");
+        let actual: [u8; 32] = self.hash.finish().as_ref().try_into().expect("a SHA-256 digest has 32 bytes");
         if actual != digest {
             return Err(BlobError::Digest { actual });
         }
@@ -305,7 +314,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         }
         Some(_) | None => StoreError::Open { path: path.to_owned(), source: Arc::new(source) },
     };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(open_error)?;
     connection.busy_timeout(LOCK_WAIT).map_err(open_error)?;
     // Exclusive: the lock is held from the first write until the process ends, so that two hubs never share a file.
@@ -435,8 +445,8 @@ impl Blob {
         if added == 0 {
             return Ok(());
         }
-        let mut insert = transaction
-            .prepare_cached("INSERT INTO blob_rows (digest, position, bytes) VALUES (?, ?, ?)")?;
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO blob_rows (digest, position, bytes) VALUES (?, ?, ?)")?;
         for (position, bytes) in self.zstd.chunks(BLOB_ROW_LEN).enumerate() {
             insert.execute(params![self.digest, position, bytes])?;
         }

@@ -85,7 +85,8 @@ impl Kubectl {
         String::from_utf8(output.stdout).with_context(what)
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    /// The command that [`Kubectl::run`] runs, for one that does not end by itself.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         let folder = self.kubeconfig.parent().unwrap_or(&self.kubeconfig);
         command

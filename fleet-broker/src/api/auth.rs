@@ -4,8 +4,8 @@ use std::fmt;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::http::HeaderValue;
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -64,7 +64,9 @@ impl TokenHash {
     }
 
     fn of(token: &str) -> TokenHash {
-        TokenHash(digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("a SHA-256 digest has 32 bytes"))
+        TokenHash(
+            digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("a SHA-256 digest has 32 bytes"),
+        )
     }
 
     /// Looks at every byte, whatever it has seen.

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::Api;
-use super::reply::{Refusal, bytes_response, json_response};
+use super::reply::{self, Refusal, bytes_response, json_response};
 use crate::logic::registry::failure::{self, Failure};
 use crate::store::{BLOB_MAX_LEN, BlobError, BlobInfo, BlobWriter, Store, StoreError, Write};
 
@@ -28,6 +28,7 @@ pub(super) async fn put(
     if let Some(info) = api.hub.store().blob(digest).await.map_err(store_failed)? {
         return Ok(json_response(StatusCode::OK, &info_json(digest, info.len)));
     }
+    let _permit = api.uploads.try_acquire().map_err(|_| reply::too_many("uploads"))?;
     let body = request.into_body();
     if body.size_hint().lower() > BLOB_MAX_LEN as u64 {
         return Err(refused(&BlobError::TooLong).into());
@@ -36,7 +37,8 @@ pub(super) async fn put(
     let mut pieces = body.into_data_stream();
     let mut len = 0;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| failure::bad_request(format!("the upload was cut off: {error}")))?;
+        let piece =
+            piece.map_err(|error| failure::bad_request(format!("the upload was cut off: {error}")))?;
         len += piece.len() as u64;
         writer.write(&piece).map_err(|error| refused(&error))?;
     }

@@ -28,7 +28,9 @@ impl PatchType {
         match media_type(headers) {
             "application/merge-patch+json" => Ok(PatchType::Merge),
             "application/json-patch+json" => Ok(PatchType::Json),
-            _ => Err(reply::unsupported_media_type("application/json-patch+json, application/merge-patch+json")),
+            _ => Err(reply::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json",
+            )),
         }
     }
 }
@@ -53,7 +55,8 @@ pub(super) async fn optional_json(request: Request) -> Result<Option<Value>, Ref
 }
 
 async fn read(request: Request) -> Result<Bytes, Refusal> {
-    let too_large = |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
+    let too_large =
+        |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
     Ok(to_bytes(request.into_body(), BODY_MAX_LEN).await.map_err(too_large)?)
 }
 

@@ -28,13 +28,13 @@ pub(super) async fn namespaces(
     let (version, found) = api.hub.read(|registry| (registry.version(), registry.namespaces()));
     let selected: Vec<Value> = found
         .iter()
-        .filter(|(name, _)| params.fields.matches("", name) && params.labels.matches_with(|key| label(key, name)))
+        .filter(|(name, _)| {
+            params.fields.matches("", name) && params.labels.matches_with(|key| label(key, name))
+        })
         .map(|(name, created)| namespace_json(name, created))
         .collect();
     let metadata = json!({"resourceVersion": version.to_string()});
-    let list = |api_version: &str, kind: &str, items: Vec<Value>| {
-        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items})
-    };
+    let list = |api_version: &str, kind: &str, items: Vec<Value>| json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items});
     let answer = match form {
         Form::Object => list("v1", "NamespaceList", selected),
         Form::Metadata => list(

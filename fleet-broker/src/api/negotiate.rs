@@ -54,7 +54,8 @@ pub(super) fn json(headers: &HeaderMap) -> Result<(), Refusal> {
 fn first<T>(headers: &HeaderMap, choose: impl Fn(&Media<'_>) -> Option<T>) -> Result<T, Refusal> {
     let texts: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let accept = if texts.is_empty() { "*/*".to_owned() } else { texts.join(",") };
-    let chosen = accept.split(',').take(ALTERNATIVES_MAX).filter_map(Media::parse).find_map(|media| choose(&media));
+    let chosen =
+        accept.split(',').take(ALTERNATIVES_MAX).filter_map(Media::parse).find_map(|media| choose(&media));
     chosen.ok_or_else(reply::not_acceptable)
 }
 
@@ -67,7 +68,8 @@ impl<'a> Media<'a> {
     fn parse(text: &'a str) -> Option<Media<'a>> {
         let mut parts = text.split(';').map(str::trim);
         let media_type = parts.next().filter(|media_type| !media_type.is_empty())?;
-        let params = parts.filter_map(|part| part.split_once('=')).map(|(key, value)| (key.trim(), value.trim()));
+        let params =
+            parts.filter_map(|part| part.split_once('=')).map(|(key, value)| (key.trim(), value.trim()));
         Some(Media { media_type, params: params.collect() })
     }
 

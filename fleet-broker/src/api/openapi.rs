@@ -93,9 +93,7 @@ fn object_operations(kind: Kind) -> Value {
 
 /// An operation whose body may be of these media types. Where there is a body, it can be validated.
 fn operation(kind: Kind, action: &str, body: &[&str]) -> Value {
-    let query = |name: &str, description: &str| {
-        json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}})
-    };
+    let query = |name: &str, description: &str| json!({"name": name, "in": "query", "description": description, "schema": {"type": "string"}});
     let mut parameters = Vec::new();
     if !body.is_empty() {
         parameters.push(query("dryRun", "All: do nothing, and answer as if it were done."));
@@ -113,7 +111,8 @@ fn operation(kind: Kind, action: &str, body: &[&str]) -> Value {
         "x-kubernetes-group-version-kind": group_version_kind(kind),
     });
     if !body.is_empty() {
-        let schema = if action == "patch" || action == "delete" { json!({"type": "object"}) } else { reference };
+        let schema =
+            if action == "patch" || action == "delete" { json!({"type": "object"}) } else { reference };
         let content: Map<String, Value> =
             body.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
         operation["requestBody"] = json!({"content": content});

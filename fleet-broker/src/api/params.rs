@@ -4,6 +4,7 @@ use apimachinery::selector::{FieldSelector, Selector, parse};
 use apimachinery::table::IncludeObject;
 use axum::extract::Query;
 use axum::http::Uri;
+use axum::http::uri::InvalidUri;
 
 use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{FieldValidation, Filter};
@@ -29,7 +30,6 @@ pub(super) struct Params {
     pub(super) include_object: IncludeObject,
     pub(super) field_validation: FieldValidation,
     pub(super) dry_run: bool,
-    pub(super) force: bool,
 }
 
 impl Params {
@@ -51,7 +51,6 @@ impl Params {
             include_object: pairs.include_object()?,
             field_validation: pairs.field_validation()?,
             dry_run: dry_run(pairs.text("dryRun"))?,
-            force: pairs.boolean("force")?.unwrap_or(false),
         })
     }
 
@@ -74,11 +73,12 @@ struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
     fn parse(query: &str) -> Result<Pairs, Failure> {
-        let wrong = |why: &dyn std::fmt::Display| failure::bad_request(format!("the query is malformed: {why}"));
+        let wrong =
+            |why: &dyn std::fmt::Display| failure::bad_request(format!("the query is malformed: {why}"));
         if query.len() > QUERY_MAX_LEN {
             return Err(wrong(&format!("it has more than {QUERY_MAX_LEN} bytes")));
         }
-        let uri: Uri = format!("/?{query}").parse().map_err(|error: axum::http::uri::InvalidUri| wrong(&error))?;
+        let uri: Uri = format!("/?{query}").parse().map_err(|error: InvalidUri| wrong(&error))?;
         let Query(pairs) = Query::try_from_uri(&uri).map_err(|error| wrong(&error))?;
         Ok(Pairs(pairs))
     }
@@ -100,9 +100,10 @@ impl Pairs {
     fn number<N: std::str::FromStr>(&self, name: &str) -> Result<Option<N>, Failure> {
         match self.text(name) {
             "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                failure::bad_request(format!("{name}: {text:?} is no whole number from 0"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| failure::bad_request(format!("{name}: {text:?} is no whole number from 0"))),
         }
     }
 
@@ -149,9 +150,14 @@ mod tests {
             let actual = format!("{:?}", Params::parse(query).unwrap());
             assert!(actual.contains(expected), "{query}: {actual}");
         }
-        for query in
-            ["watch=maybe", "limit=-1", "labelSelector=a+b", "fieldSelector=spec.x%3D1", "dryRun=Some", "includeObject=x"]
-        {
+        for query in [
+            "watch=maybe",
+            "limit=-1",
+            "labelSelector=a+b",
+            "fieldSelector=spec.x%3D1",
+            "dryRun=Some",
+            "includeObject=x",
+        ] {
             assert_eq!(Params::parse(query).unwrap_err().code, 400, "{query}");
         }
     }

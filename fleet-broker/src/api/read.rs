@@ -15,7 +15,12 @@ use crate::logic::registry::{Object, ObjectKey, Page};
 use crate::resources::{API_VERSION, Kind};
 
 /// Answers with one object.
-pub(super) fn get(api: &Api, key: &ObjectKey, params: &Params, headers: &HeaderMap) -> Result<Response, Refusal> {
+pub(super) fn get(
+    api: &Api,
+    key: &ObjectKey,
+    params: &Params,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
     let form = negotiate::form(headers, false)?;
     let object = api.hub.read(|registry| registry.get(key).cloned());
     let object = object.ok_or_else(|| failure::not_found(key.kind, &key.name))?;
@@ -53,8 +58,7 @@ pub(super) fn object_response(
         Form::Table => {
             let metadata = json!({"resourceVersion": object.version().to_string()});
             let columns = &kind.definition().columns;
-            let table =
-                columns.table([object.value()], metadata, params.include_object, true, clock::now());
+            let table = columns.table([object.value()], metadata, params.include_object, true, clock::now());
             json_response(code, &table)
         }
     }
@@ -69,7 +73,9 @@ fn check_version(params: &Params, current: u64) -> Result<(), failure::Failure> 
     match params.resource_version_match.as_str() {
         "" | "NotOlderThan" => Ok(()),
         "Exact" if wanted == current => Ok(()),
-        "Exact" => Err(failure::expired(format!("The resourceVersion {wanted} for the provided list is too old."))),
+        "Exact" => {
+            Err(failure::expired(format!("The resourceVersion {wanted} for the provided list is too old.")))
+        }
         other => Err(failure::bad_request(format!("invalid resourceVersionMatch {other:?}"))),
     }
 }

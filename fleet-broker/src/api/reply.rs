@@ -43,7 +43,11 @@ pub(super) fn json_response(code: StatusCode, value: &impl Serialize) -> Respons
 }
 
 /// An answer of some type.
-pub(super) fn bytes_response(code: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn bytes_response(
+    code: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -75,6 +79,12 @@ pub(super) fn unknown_method() -> Refusal {
     Refusal(failure::new(405, "MethodNotAllowed", message.to_owned()))
 }
 
+/// The hub does as much of this as it can at once.
+pub(super) fn too_many(what: &str) -> Refusal {
+    let message = format!("the hub has as many {what} as it takes at once, please try again later");
+    Refusal(failure::new(429, "TooManyRequests", message))
+}
+
 /// None of the media types that the client accepts can be given.
 pub(super) fn not_acceptable() -> Refusal {
     let message = "only the following media types are accepted: application/json";
@@ -83,8 +93,9 @@ pub(super) fn not_acceptable() -> Refusal {
 
 /// The body is of a media type that is not read here.
 pub(super) fn unsupported_media_type(accepted: &str) -> Refusal {
-    let message =
-        format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {accepted}"
+    );
     Refusal(failure::new(415, "UnsupportedMediaType", message))
 }
 

@@ -97,8 +97,9 @@ mod tests {
         let all = |kind, namespace: Option<&str>| {
             Some(Target::Collection { kind, namespace: namespace.map(str::to_owned) })
         };
-        let one =
-            |kind, namespace, name, part| Some(Target::Object { key: ObjectKey::new(kind, namespace, name), part });
+        let one = |kind, namespace, name, part| {
+            Some(Target::Object { key: ObjectKey::new(kind, namespace, name), part })
+        };
         let rows = [
             ("clusters", all(Kind::Cluster, None)),
             ("clusters/", all(Kind::Cluster, None)),

@@ -1,6 +1,7 @@
 //! Watches: a list's continuation, as a stream of JSON lines that ends with the hub, the client or a timeout.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use apimachinery::table::{IncludeObject, partial_metadata};
@@ -10,6 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +19,7 @@ use super::Api;
 use super::metrics::OpenWatch;
 use super::negotiate::{self, Form};
 use super::params::Params;
-use super::reply::{Refusal, bytes_response, status_json};
+use super::reply::{self, Refusal, bytes_response, status_json};
 use crate::clock;
 use crate::hub::Hub;
 use crate::logic::registry::failure::{self, Failure};
@@ -43,6 +45,7 @@ pub(super) fn watch(
 ) -> Result<Response, Refusal> {
     let form = negotiate::form(headers, true)?;
     check_options(params)?;
+    let permit = Arc::clone(&api.watches).try_acquire_owned().map_err(|_| reply::too_many("watches"))?;
     let published = api.hub.subscribe();
     let mut watcher = Watcher {
         hub: api.hub.clone(),
@@ -52,9 +55,11 @@ pub(super) fn watch(
         since: 0,
         render: Render { kind, form, include: params.include_object, headings_sent: false },
         bookmarks: params.allow_watch_bookmarks,
-        ends: Instant::now() + params.timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs).min(TIMEOUT_MAX),
+        ends: Instant::now()
+            + params.timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs).min(TIMEOUT_MAX),
         finished: false,
         _open: api.metrics.open_watch(kind),
+        _permit: permit,
     };
     let first = watcher.begin(params);
     let lines = stream::unfold((watcher, Some(first)), |(mut watcher, first)| async move {
@@ -98,6 +103,7 @@ struct Watcher {
     ends: Instant,
     finished: bool,
     _open: OpenWatch,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Watcher {
@@ -210,7 +216,9 @@ impl Render {
         let annotations = if initial_end { json!({INITIAL_EVENTS_END: "true"}) } else { json!({}) };
         let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
         let object = match self.form {
-            Form::Object => json!({"apiVersion": API_VERSION, "kind": self.kind.name(), "metadata": metadata}),
+            Form::Object => {
+                json!({"apiVersion": API_VERSION, "kind": self.kind.name(), "metadata": metadata})
+            }
             Form::Metadata => partial_metadata(&json!({"metadata": metadata})),
             Form::Table => self.table(&[&json!({"metadata": metadata})], version, annotations),
         };

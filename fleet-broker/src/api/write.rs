@@ -15,9 +15,7 @@ use super::params::{self, Params};
 use super::read::object_response;
 use super::reply::{Refusal, json_response, with_warnings};
 use crate::logic::registry::failure::{self, Failure};
-use crate::logic::registry::{
-    Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, Written,
-};
+use crate::logic::registry::{Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, Written};
 use crate::random;
 use crate::resources::{GROUP, Kind};
 
@@ -115,7 +113,8 @@ pub(super) async fn delete(
         resource_version: options.preconditions.resource_version,
     };
     let kind = key.kind;
-    let deleted = decide(&api, &actor, dry_run, move |transaction| transaction.delete(&key, &preconditions)).await?;
+    let deleted =
+        decide(&api, &actor, dry_run, move |transaction| transaction.delete(&key, &preconditions)).await?;
     Ok(match deleted {
         Deleted::Gone(object) => json_response(StatusCode::OK, &deletion_json(kind, &object)),
         Deleted::Terminating(object) => json_response(StatusCode::OK, object.value()),

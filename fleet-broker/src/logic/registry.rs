@@ -16,6 +16,8 @@ pub mod failure;
 mod list;
 mod object;
 mod patch;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod watch;
 
@@ -55,7 +57,9 @@ struct Shelf {
 #[derive(Debug, Error)]
 pub enum RestoreError {
     /// Stored by a newer hub, or not by a hub.
-    #[error("the store has an object of kind {kind:?} ({namespace:?}/{name:?}), which this hub does not know")]
+    #[error(
+        "the store has an object of kind {kind:?} ({namespace:?}/{name:?}), which this hub does not know"
+    )]
     UnknownKind {
         /// The kind.
         kind: String,

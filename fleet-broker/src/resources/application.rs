@@ -173,10 +173,7 @@ impl validate::Validate for Application {
         let spec = &self.spec;
         let mut errors = Vec::new();
         errors.extend(validate::dns_subdomain("spec.bundle", &spec.bundle));
-        errors.extend(validate::selector(
-            "spec.placement.clusterSelector",
-            &spec.placement.cluster_selector,
-        ));
+        errors.extend(validate::selector("spec.placement.clusterSelector", &spec.placement.cluster_selector));
         errors.extend(validate::count("spec.parameters", spec.parameters.len(), PARAMETERS_MAX));
         errors.extend(validate::count("spec.overrides", spec.overrides.len(), OVERRIDES_MAX));
         errors.extend(validate::count("spec.dependsOn", spec.depends_on.len(), DEPENDENCIES_MAX));
@@ -190,11 +187,7 @@ impl validate::Validate for Application {
             let field = format!("spec.dependsOn[{index}].application");
             errors.extend(validate::dns_subdomain(&field, &dependency.application));
             if self.metadata.name.as_ref() == Some(&dependency.application) {
-                errors.push(FieldError::invalid(
-                    &field,
-                    &dependency.application,
-                    "cannot depend on itself",
-                ));
+                errors.push(FieldError::invalid(&field, &dependency.application, "cannot depend on itself"));
             }
         }
         errors

@@ -161,6 +161,7 @@ fn check_release(release: &str, expected: &str) -> Option<FieldError> {
         return Some(FieldError::invalid("spec.release", "<bytes>", "must be base64 (RFC 4648, padded)"));
     };
     let actual = format!("sha256:{}", hex::encode(digest(&SHA256, &bytes)));
-    (actual != expected)
-        .then(|| FieldError::invalid("spec.digest", expected, &format!("spec.release has the digest {actual}")))
+    (actual != expected).then(|| {
+        FieldError::invalid("spec.digest", expected, &format!("spec.release has the digest {actual}"))
+    })
 }

@@ -72,6 +72,8 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<(T, Vec<FieldPath>), Fiel
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let result = serde_ignored::deserialize(deserializer, |path| unknown.push(FieldPath::new(&path)));
+    // The type is a type's own business, not one of its fields.
+    unknown.retain(|path| !path.is_root("apiVersion") && !path.is_root("kind"));
     match result {
         Ok(typed) => Ok((typed, unknown)),
         Err(error) => Err(type_error(&track.path().to_string(), &error.to_string())),
@@ -124,6 +126,10 @@ impl FieldPath {
                 FieldPath::new(parent)
             }
         }
+    }
+
+    fn is_root(&self, field: &str) -> bool {
+        matches!(self.0.as_slice(), [Segment::Key(key)] if key == field)
     }
 
     fn then(mut self, segment: Segment) -> FieldPath {

@@ -235,7 +235,8 @@ impl fmt::Display for Selector {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
-        let list = |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let list =
+            |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         match &self.test {
             Test::In(values) if values.len() == 1 => write!(f, "{key}={}", list(values)),
             Test::NotIn(values) if values.len() == 1 => write!(f, "{key}!={}", list(values)),

@@ -8,11 +8,11 @@ use super::{OBJECT_MAX_LEN, Object};
 use crate::resources::{API_VERSION, FieldError, FieldPath, Kind, VERSION};
 
 /// Most labels of one object: each is looked at by every selector.
-pub const LABELS_MAX: usize = 64;
+pub(super) const LABELS_MAX: usize = 64;
 /// Longest annotations of one object, all keys and values together, in bytes: the API server's limit.
-pub const ANNOTATIONS_MAX_LEN: usize = 256 * 1024;
+pub(super) const ANNOTATIONS_MAX_LEN: usize = 256 * 1024;
 /// Most finalizers of one object.
-pub const FINALIZERS_MAX: usize = 16;
+pub(super) const FINALIZERS_MAX: usize = 16;
 
 /// What to do about fields that the kind does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +117,7 @@ fn refuse_or_warn(
                     "{name} in version \"{VERSION}\" cannot be handled as a {name}: {why}",
                     name = kind.name()
                 )),
-                Origin::Patch(patch) => {
-                    failure::invalid_patch(&[FieldError::invalid("patch", patch, &why)])
-                }
+                Origin::Patch(patch) => failure::invalid_patch(&[FieldError::invalid("patch", patch, &why)]),
             })
         }
     }

@@ -26,8 +26,7 @@ pub fn conflict(kind: Kind, name: &str, why: &str) -> Failure {
 
 /// The conflict of an update with a stale resourceVersion.
 pub fn stale(kind: Kind, name: &str) -> Failure {
-    let why =
-        "the object has been modified; please apply your changes to the latest version and try again";
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
     conflict(kind, name, why)
 }
 
@@ -66,7 +65,7 @@ pub fn expired(message: impl Into<String>) -> Failure {
 /// The client has seen a version that this hub has not reached, as after a restore from a backup.
 pub fn too_large_version(wanted: u64, current: u64) -> Failure {
     let message = format!("Too large resource version: {wanted}, current: {current}");
-    let mut failure = new(504, "Timeout", message.clone());
+    let mut failure = new(504, "Timeout", message);
     let cause = StatusCause {
         reason: "ResourceVersionTooLarge".to_owned(),
         message: "Too large resource version".to_owned(),
@@ -110,7 +109,8 @@ fn about(kind: Kind, name: &str, code: u16, reason: &str, message: String) -> Fa
 }
 
 fn join(errors: &[FieldError]) -> String {
-    let texts: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+    let texts: Vec<String> =
+        errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
     if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) }
 }
 

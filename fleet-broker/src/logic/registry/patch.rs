@@ -31,7 +31,11 @@ impl Patch {
             Patch::Json(patch) => {
                 let operations = operations(patch)?;
                 json_patch::patch(&mut patched, &operations).map_err(|error| {
-                    failure::invalid_patch(&[FieldError::invalid("patch", &patch.to_string(), &error.to_string())])
+                    failure::invalid_patch(&[FieldError::invalid(
+                        "patch",
+                        &patch.to_string(),
+                        &error.to_string(),
+                    )])
                 })?;
             }
         }

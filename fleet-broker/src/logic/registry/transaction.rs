@@ -175,8 +175,7 @@ impl<'a> Transaction<'a> {
         let old = self.existing(key)?;
         let mut body = old.value().clone();
         body["status"] = status;
-        let written =
-            self.update(key, Part::Status, &old, body, FieldValidation::Strict, Origin::Body)?;
+        let written = self.update(key, Part::Status, &old, body, FieldValidation::Strict, Origin::Body)?;
         Ok(written.object)
     }
 
@@ -213,7 +212,8 @@ impl<'a> Transaction<'a> {
         if old.is_none() {
             self.check_room(&key, PROJECTIONS_MAX)?;
         }
-        let created = old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().to_owned());
+        let created =
+            old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().to_owned());
         let body = json!({
             "apiVersion": API_VERSION,
             "kind": key.kind.name(),
@@ -259,7 +259,10 @@ impl<'a> Transaction<'a> {
             Part::Main => main_part(key.kind, old, body),
             Part::Status => status_part(old, &body),
         };
-        let (value, warnings) = admit(key.kind, merged, Some(old), validation, origin)?;
+        let (mut value, warnings) = admit(key.kind, merged, Some(old), validation, origin)?;
+        if specification(&value) != specification(old.value()) {
+            value["metadata"]["generation"] = json!(old.generation() + 1);
+        }
         if value == *old.value() {
             return Ok(Written { object: Arc::clone(old), warnings });
         }
@@ -396,9 +399,6 @@ fn main_part(kind: Kind, old: &Object, mut body: Value) -> Value {
     }
     if kind.has_status() {
         copy_field("status", old_value, &mut body);
-    }
-    if specification(&body) != specification(old_value) {
-        body["metadata"]["generation"] = json!(old.generation() + 1);
     }
     body
 }

@@ -9,7 +9,7 @@ use crate::resources::Kind;
 
 /// Most changes of one kind that are remembered: a whole fleet of 10,000 clusters may change at once and a watcher
 /// still keep up. Whoever is further behind lists again.
-pub const LOG_MAX_LEN: usize = 16_384;
+pub(super) const LOG_MAX_LEN: usize = 16_384;
 
 /// One object as it was and as it is.
 #[derive(Clone, Debug)]
@@ -119,9 +119,7 @@ fn event(change: &Change, filter: &Filter) -> Option<Event> {
     let after = change.after.as_ref().filter(selected);
     match (before, after) {
         (None, None) => None,
-        (None, Some(object)) => {
-            Some(Event { event_type: EventType::Added, object: Arc::clone(object) })
-        }
+        (None, Some(object)) => Some(Event { event_type: EventType::Added, object: Arc::clone(object) }),
         (Some(_), Some(object)) => {
             Some(Event { event_type: EventType::Modified, object: Arc::clone(object) })
         }

@@ -118,7 +118,9 @@ fn field_selectors() {
     ];
     for (text, expected) in rows {
         match (FieldSelector::parse(text), expected) {
-            (Ok(selector), Ok(matches)) => assert_eq!(selector.matches("radio", "gateway"), matches, "{text}"),
+            (Ok(selector), Ok(matches)) => {
+                assert_eq!(selector.matches("radio", "gateway"), matches, "{text}")
+            }
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
             (result, _) => panic!("{text}: {result:?}"),
         }
@@ -127,7 +129,8 @@ fn field_selectors() {
 
 fn any_requirement() -> impl Strategy<Value = Requirement> {
     let key = "([a-z0-9]{1,4}\\.dev/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,6}[A-Za-z0-9])?|in|notin";
-    let values = || proptest::collection::btree_set("([A-Za-z0-9]([-A-Za-z0-9_.]{0,6}[A-Za-z0-9])?)?|in", 1..4);
+    let values =
+        || proptest::collection::btree_set("([A-Za-z0-9]([-A-Za-z0-9_.]{0,6}[A-Za-z0-9])?)?|in", 1..4);
     let test = prop_oneof![
         values().prop_map(Test::In),
         values().prop_map(Test::NotIn),

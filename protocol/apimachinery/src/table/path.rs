@@ -20,7 +20,9 @@ enum Step {
 
 /// A path that this module does not read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("JSONPath {path:?}: cannot read {rest:?}; known are .field, ['field'], [0] and [?(@.field==\"text\")]")]
+#[error(
+    "JSONPath {path:?}: cannot read {rest:?}; known are .field, ['field'], [0] and [?(@.field==\"text\")]"
+)]
 pub struct PathError {
     /// The whole path.
     pub path: String,
@@ -37,8 +39,8 @@ impl Path {
         let mut steps = Vec::new();
         let mut rest = path;
         while !rest.is_empty() {
-            let (step, len) =
-                Step::parse(rest).ok_or_else(|| PathError { path: path.to_owned(), rest: rest.to_owned() })?;
+            let (step, len) = Step::parse(rest)
+                .ok_or_else(|| PathError { path: path.to_owned(), rest: rest.to_owned() })?;
             steps.push(step);
             rest = &rest[len..];
         }
