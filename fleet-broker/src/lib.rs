@@ -2,11 +2,14 @@
 
 pub mod api;
 mod clock;
+mod controller;
+mod enrolment;
 pub mod hub;
 pub mod kubeconfig;
 pub mod logic;
 pub mod pki;
 mod random;
 pub mod resources;
+pub mod serve;
 pub mod store;
 pub mod transport;
