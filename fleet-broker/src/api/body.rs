@@ -40,21 +40,17 @@ pub(super) async fn json(request: Request) -> Result<Value, Refusal> {
     if !matches!(media_type(request.headers()), "" | "application/json") {
         return Err(reply::unsupported_media_type("application/json"));
     }
-    any_json(request).await
-}
-
-/// The JSON in a body of whatever type.
-pub(super) async fn any_json(request: Request) -> Result<Value, Refusal> {
-    Ok(parse(&read(request).await?)?)
+    Ok(parse(&bytes(request).await?)?)
 }
 
 /// The JSON in a body, if there is one.
 pub(super) async fn optional_json(request: Request) -> Result<Option<Value>, Refusal> {
-    let bytes = read(request).await?;
+    let bytes = bytes(request).await?;
     if bytes.is_empty() { Ok(None) } else { Ok(Some(parse(&bytes)?)) }
 }
 
-async fn read(request: Request) -> Result<Bytes, Refusal> {
+/// A body of whatever type, up to the limit.
+pub(super) async fn bytes(request: Request) -> Result<Bytes, Refusal> {
     let too_large =
         |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
     Ok(to_bytes(request.into_body(), BODY_MAX_LEN).await.map_err(too_large)?)

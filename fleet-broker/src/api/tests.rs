@@ -89,7 +89,7 @@ const ROWS: &[Row] = &[
         "Content-Type: application/merge-patch+json",
         "[1]",
         400,
-        &["a merge patch"],
+        &["must be a JSON object"],
     ),
     row(
         "PATCH G/clusters/tower-a",

@@ -81,7 +81,7 @@ pub(super) async fn patch(
     let form = negotiate::form(request.headers(), false)?;
     let actor = Actor::of(&request);
     let patch_type = PatchType::of(request.headers())?;
-    let patch = body::any_json(request).await?;
+    let patch = body::bytes(request).await?.to_vec();
     let patch = match patch_type {
         PatchType::Merge => Patch::Merge(patch),
         PatchType::Json => Patch::Json(patch),

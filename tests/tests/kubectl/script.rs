@@ -7,6 +7,8 @@ pub(crate) struct Step {
     /// Its standard input.
     pub(crate) input: &'static str,
     pub(crate) expected: Expected,
+    /// Whether it is about what only the hub has: another API server need not answer so.
+    pub(crate) hub_only: bool,
 }
 
 pub(crate) enum Expected {
@@ -118,16 +120,21 @@ metadata: {name: gateway.tower-0001, namespace: radio}
 ";
 
 const fn step(command: &'static str, expected: Expected) -> Step {
-    Step { command, input: "", expected }
+    Step { command, input: "", expected, hub_only: false }
 }
 
-const fn with_input(command: &'static str, input: &'static str, expected: Expected) -> Step {
-    Step { command, input, expected }
+pub(crate) const fn with_input(command: &'static str, input: &'static str, expected: Expected) -> Step {
+    Step { command, input, expected, hub_only: false }
+}
+
+/// The step, only for the hub.
+const fn hub(step: Step) -> Step {
+    Step { hub_only: true, ..step }
 }
 
 pub(crate) const STEPS: &[Step] = &[
     // What there is.
-    step("version", Prints(&["Server Version: v1.36.0+edgefleet."])),
+    hub(step("version", Prints(&["Server Version: v1.36.0+edgefleet."]))),
     step(
         "api-resources",
         Prints(&["clusters", "edgefleet.dev/v1alpha1", "applications", "app", "Application", "namespaces"]),
@@ -168,11 +175,11 @@ pub(crate) const STEPS: &[Step] = &[
     ),
     step("delete cluster tower-0009", Prints(&["cluster.edgefleet.dev \"tower-0009\" deleted"])),
     with_input("create -f -", WRONG_TYPE, Fails(&["The Cluster \"tower-0009\" is invalid", "spec.accepted"])),
-    with_input(
+    hub(with_input(
         "create -f -",
         BAD_NAME,
         Fails(&["The Cluster \"t.1\" is invalid", "metadata.name", "[a-z0-9-]{3,63}"]),
-    ),
+    )),
     with_input(
         "create -f - --dry-run=server",
         MORE_CLUSTERS,
@@ -223,10 +230,10 @@ pub(crate) const STEPS: &[Step] = &[
         "get --raw '/apis/edgefleet.dev/v1alpha1/clusters?watch=true&timeoutSeconds=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan'",
         Prints(&["\"type\":\"ADDED\"", "\"type\":\"BOOKMARK\"", "\"k8s.io/initial-events-end\":\"true\""]),
     ),
-    step(
+    hub(step(
         "get --raw '/apis/edgefleet.dev/v1alpha1/clusters?watch=true&timeoutSeconds=1&resourceVersion=99999999'",
         Prints(&["\"type\":\"ERROR\"", "Too large resource version"]),
-    ),
+    )),
     step(
         "describe cluster tower-0003",
         Prints(&["Name:         tower-0003", "Reason:  crane on site", "Events:", "<none>"]),
@@ -278,10 +285,10 @@ pub(crate) const STEPS: &[Step] = &[
     // Namespaced kinds, and client-side apply.
     with_input("apply -f -", BUNDLE, Prints(&["bundle.edgefleet.dev/gateway-1.0.0 created"])),
     with_input("apply -f -", BUNDLE, Prints(&["bundle.edgefleet.dev/gateway-1.0.0 unchanged"])),
-    step(
+    hub(step(
         "patch bundle -n radio gateway-1.0.0 --type merge -p '{\"spec\":{\"signatures\":[{\"keyId\":\"k\"}]}}'",
         Fails(&["a Bundle never changes"]),
-    ),
+    )),
     with_input("apply -f -", APPLICATION, Prints(&["application.edgefleet.dev/gateway created"])),
     with_input("apply -f -", APPLICATION, Prints(&["application.edgefleet.dev/gateway unchanged"])),
     with_input("diff -f -", APPLICATION, Prints(&[])),
@@ -305,7 +312,7 @@ pub(crate) const STEPS: &[Step] = &[
     with_input("replace -f -", APPLICATION, Prints(&["application.edgefleet.dev/gateway replaced"])),
     // What the hub alone writes.
     step("get assignments -A", Prints(&[])),
-    with_input("create -f - --validate=false", ASSIGNMENT, Fails(&["(MethodNotAllowed)"])),
+    hub(with_input("create -f - --validate=false", ASSIGNMENT, Fails(&["(MethodNotAllowed)"]))),
     // Waiting and deleting.
     step(
         "wait application -n radio gateway --for=jsonpath='{.spec.mode}'=Enforce --timeout=10s",
@@ -334,9 +341,9 @@ pub(crate) const STEPS: &[Step] = &[
     ),
     step("get edgefleet -A", Prints(&[])),
     // Who may, and what is counted.
-    step("get clusters --token=wrong", Fails(&["Unauthorized"])),
-    step(
+    hub(step("get clusters --token=wrong", Fails(&["Unauthorized"]))),
+    hub(step(
         "get --raw /metrics",
         Prints(&["edgefleet_api_requests_total{verb=\"PATCH\",code=\"200\"}", "edgefleet_objects"]),
-    ),
+    )),
 ];

@@ -46,7 +46,7 @@ fn create(registry: &mut Registry, value: Value) -> Result<Arc<Object>, Failure>
 
 fn merge(registry: &mut Registry, name: &str, part: Part, patch: Value) -> Result<Arc<Object>, Failure> {
     write(registry, |transaction| {
-        let patch = Patch::Merge(patch);
+        let patch = Patch::Merge(patch.to_string().into_bytes());
         Ok(transaction.patch(&key(name), part, &patch, FieldValidation::Strict)?.object)
     })
 }
@@ -170,7 +170,7 @@ fn changes_of_what_decide_generation_and_version() {
 fn changes_are_refused() {
     let rows = [
         ("tower-x", json!({}), 404, "clusters.edgefleet.dev \"tower-x\" not found"),
-        ("tower-a", json!([]), 400, "a merge patch"),
+        ("tower-a", json!([]), 400, "must be a JSON object"),
         ("tower-a", json!({"kind": null}), 400, "the kind in the data"),
         ("tower-a", json!({"metadata": {"name": "tower-b"}}), 400, "does not match the name on the URL"),
         ("tower-a", json!({"metadata": {"uid": "other"}}), 409, "UID in precondition: other"),
