@@ -1,1 +1,15 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
+
+pub mod api;
+mod clock;
+mod controller;
+mod enrolment;
+pub mod hub;
+pub mod kubeconfig;
+pub mod logic;
+pub mod pki;
+mod random;
+pub mod resources;
+pub mod serve;
+pub mod store;
+pub mod transport;

@@ -1,0 +1,328 @@
+//! What the hub says: heads, desired states, content, acknowledgements. Whatever is not believed changes nothing
+//! but the report.
+
+use protocol::{
+    documents::{Ack, AppState, Chunk, Desired, Head, Hello},
+    freshness::{self, StaleHead},
+    ids::{AppId, Digest, JournalId, Nonce},
+    order::{self, Admission, Held, OrderError},
+    time::Now,
+    topics::Upward,
+    verify::{self, Refusal, Verified, VerifyError},
+};
+
+use super::{
+    agent::{Agent, Link},
+    app::{App, Current, Named},
+    entry::{Accepted, DesiredRow, Entry, Key, Refused, Row},
+    event::Effect,
+    report,
+    transfer::Piece,
+};
+
+/// Versions of the protocol's documents this agent reads.
+const DOCUMENTS: [u16; 1] = [1];
+
+impl Agent {
+    pub(super) fn connected(&mut self, now: Now, nonce: Nonce, effects: &mut Vec<Effect>) {
+        self.link = Link { nonce: Some(nonce), ..Link::default() };
+        self.transfers.reconnect(now.monotonic);
+        let hello = Hello {
+            cluster: self.identity.cluster.clone(),
+            journal: self.journal,
+            documents: DOCUMENTS.to_vec(),
+            root_version: self.trust.root().version,
+            incarnation: self.incarnation,
+            order: self.held.map(|held| held.order).unwrap_or_default(),
+            desired: self.held.map(|held| held.digest),
+            nonce,
+            clock: now.wall,
+            agent: self.identity.version.to_owned(),
+        };
+        effects.push(Effect::Publish { topic: Upward::Hello, bytes: self.sign(&hello) });
+        self.publish_report(now, effects);
+    }
+
+    pub(super) fn head_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let head: Verified<Head> = match self.trust.director(&self.identity.cluster, bytes) {
+            Ok(head) => head,
+            Err(error) => return self.refuse_document(now, "Head", &error),
+        };
+        let (challenge, last) = (self.link.nonce, self.link.last_head);
+        if let Err(stale) = freshness::check_head(&head, challenge, last, &self.time, now) {
+            let reason = match stale {
+                StaleHead::Nonce | StaleHead::Backwards => "Replay",
+                StaleHead::NoClock | StaleHead::Expired { .. } => "Stale",
+            };
+            return self.alarm(now, reason, stale.to_string());
+        }
+        if head.root_version != self.trust.root().version {
+            let text =
+                format!("head for root {}, root {} is held", head.root_version, self.trust.root().version);
+            return self.alarm(now, "Root", text);
+        }
+        if head.nonce.is_some() {
+            self.time.confirm(now, head.hub_time);
+            effects.push(Effect::Record(vec![Entry::Put(Row::Clock(head.hub_time))]));
+        }
+        self.link.last_head = Some(head.hub_time);
+        let named = Held { order: head.order, digest: head.desired };
+        match self.held {
+            Some(held) if held == named => {
+                self.link.awaited = None;
+                self.head = Some(head);
+            }
+            Some(held) if held.order == named.order => {
+                let error = OrderError::Equivocation { order: held.order };
+                self.alarm(now, "Equivocation", error.to_string());
+            }
+            Some(held) if held.order > named.order => {
+                let error = OrderError::Older { incoming: named.order, held: held.order };
+                self.alarm(now, "Rollback", error.to_string());
+            }
+            Some(_) | None => self.link.awaited = Some(head),
+        }
+    }
+
+    pub(super) fn desired_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let desired: Verified<Desired> = match self.trust.director(&self.identity.cluster, bytes) {
+            Ok(desired) => desired,
+            Err(error) => return self.refuse_document(now, "Desired", &error),
+        };
+        let incoming = Held { order: desired.order, digest: desired.digest() };
+        match order::admit(self.held, self.trust.root().min_epoch, incoming, desired.prev) {
+            Ok(Admission::Same) => return,
+            Ok(Admission::New { broken_chain }) => {
+                if broken_chain {
+                    self.alarm(
+                        now,
+                        "Chain",
+                        format!("{} names another predecessor than is held", incoming.order),
+                    );
+                }
+            }
+            Err(error) => {
+                let reason = match error {
+                    OrderError::Older { .. } => "Rollback",
+                    OrderError::Equivocation { .. } => "Equivocation",
+                    OrderError::Epoch { .. } => "Epoch",
+                    OrderError::Leap { .. } => "Leap",
+                };
+                return self.alarm(now, reason, error.to_string());
+            }
+        }
+        let named = |head: &Verified<Head>| head.desired == incoming.digest && head.order == incoming.order;
+        let Some(head) = self.link.awaited.take_if(|head| named(head)) else {
+            return self.alarm(
+                now,
+                "Unannounced",
+                format!("no fresh head names desired state {}", incoming.order),
+            );
+        };
+        if self.time.now(now) > desired.install_by {
+            return self.alarm(
+                now,
+                "Expired",
+                format!("{} was to be installed by {}", incoming.order, desired.install_by),
+            );
+        }
+        let mut entries = vec![Entry::Put(Row::Desired(DesiredRow {
+            bytes: bytes.to_vec(),
+            root_version: self.trust.root().version,
+            incarnation: head.incarnation,
+        }))];
+        self.incarnation = Some(head.incarnation);
+        self.head = Some(head);
+        self.held = Some(incoming);
+        entries.extend(self.name_applications(&desired));
+        self.desired = Some(desired);
+        effects.push(Effect::Record(entries));
+        self.stage_known(effects);
+        self.outbox.gather(now.monotonic);
+    }
+
+    /// Notes what a desired state names. What it does not mention stays as it is: absence removes nothing.
+    pub(super) fn name_applications(&mut self, desired: &Desired) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for release in &desired.releases {
+            let accepted = Accepted {
+                release: release.release,
+                values: release.values.clone(),
+                mode: release.mode,
+                depends_on: release.depends_on.clone(),
+            };
+            let app = self.apps.entry(release.app.clone()).or_default();
+            let is_new = app.row.accepted.as_ref() != Some(&accepted);
+            app.named = is_new.then_some(Named { accepted, len: release.len });
+            app.staged = app
+                .staged
+                .take()
+                .filter(|staged| app.named.as_ref().is_some_and(|named| named.accepted == staged.accepted));
+            if std::mem::take(&mut app.row.removing) {
+                entries.push(Entry::Put(Row::App(release.app.clone(), app.row.clone())));
+            }
+        }
+        for id in &desired.remove {
+            let Some(app) = self.apps.get_mut(id).filter(|app| !app.row.removing) else { continue };
+            (app.named, app.staged, app.row.removing) = (None, None, true);
+            entries.push(Entry::Put(Row::App(id.clone(), app.row.clone())));
+        }
+        entries
+    }
+
+    /// Stages what is named and whose release is here already: only its settings changed, or it came before a restart.
+    pub(super) fn stage_known(&mut self, effects: &mut Vec<Effect>) {
+        let known: Vec<(AppId, Verified<protocol::documents::Release>)> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| app.staged.is_none())
+            .filter_map(|(id, app)| {
+                let release = self.releases.get(&app.named.as_ref()?.accepted.release)?;
+                Some((id.clone(), release.clone()))
+            })
+            .collect();
+        for (id, release) in known {
+            self.stage(&id, Ok(release), effects);
+        }
+    }
+
+    pub(super) fn piece_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let chunk = match Chunk::decode(bytes) {
+            Ok(chunk) => chunk,
+            Err(error) => return self.alarm(now, "Content", error.to_string()),
+        };
+        let target = chunk.target;
+        match self.transfers.take(chunk, now.monotonic) {
+            Piece::Ignored | Piece::Kept => {}
+            Piece::Store(chunk) => effects.push(Effect::Record(vec![Entry::Chunk(chunk)])),
+            Piece::Refused(why) => {
+                effects.push(Effect::Record(vec![Entry::DropContent(target)]));
+                self.alarm(now, "Content", format!("content {}: {why}", target.short()));
+            }
+            Piece::Whole(target, bytes) => self.release_came(now, target, &bytes, effects),
+        }
+    }
+
+    fn release_came(&mut self, now: Now, target: Digest, bytes: &[u8], effects: &mut Vec<Effect>) {
+        if Digest::of(bytes) != target {
+            self.transfers.fail(target, "it is not what was asked for", now.monotonic);
+            return self.alarm(now, "Content", format!("release {} came altered", target.short()));
+        }
+        let named = |app: &App| app.named.as_ref().is_some_and(|named| named.accepted.release == target);
+        let ids: Vec<AppId> =
+            self.apps.iter().filter(|(_, app)| named(app)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            let time = self.time.now(now);
+            let Some(entry) = self.desired.as_ref().and_then(|desired| desired.release_of(&id)).cloned()
+            else {
+                continue;
+            };
+            let floor = self.apps.get(&id).map_or(0, |app| app.row.floor);
+            let admitted = verify::admit_release(&self.trust, &entry, bytes, floor, time);
+            if admitted.is_ok() {
+                effects.push(Effect::Record(vec![Entry::Put(Row::Release(target, bytes.to_vec()))]));
+            }
+            self.stage(&id, admitted, effects);
+        }
+    }
+
+    fn stage(
+        &mut self,
+        id: &AppId,
+        admitted: Result<Verified<protocol::documents::Release>, Refusal>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(app) = self.apps.get_mut(id) else { return };
+        let Some(named) = app.named.as_ref().map(|named| named.accepted.clone()) else { return };
+        let staged = admitted.and_then(|release| {
+            self.releases.insert(release.digest(), release.clone());
+            Current::new(release, named.clone()).map_err(Refusal::Parameter)
+        });
+        match staged {
+            Ok(staged) => app.staged = Some(staged),
+            Err(refusal) => {
+                let message = chain(&refusal);
+                let rejection = report::rejection(named.release, refusal.reason(), &message);
+                app.row.rejected = Some(Refused { named, rejection });
+                effects.push(Effect::Record(vec![Entry::Put(Row::App(id.clone(), app.row.clone()))]));
+            }
+        }
+    }
+
+    pub(super) fn ack_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let ack: Verified<Ack> = match self.trust.director(&self.identity.cluster, bytes) {
+            Ok(ack) => ack,
+            Err(error) => return self.refuse_document(now, "Ack", &error),
+        };
+        if ack.journal != self.journal {
+            return;
+        }
+        if ack.report_seq > self.outbox.seq {
+            return self.journal_was_rolled_back(now, ack.report_seq, effects);
+        }
+        let mut entries = Vec::new();
+        if ack.report_seq > self.outbox.acked {
+            self.outbox.acked = ack.report_seq;
+            entries.push(Entry::Put(Row::Acked(ack.report_seq)));
+        }
+        let behind = self.outbox.acked < self.outbox.seq;
+        if !behind {
+            self.outbox.resend_at = None;
+            entries.extend(self.let_go_of_removed());
+            self.compare_digests(now, &ack);
+        } else if !self.outbox.unacknowledged(&self.apps).is_empty() {
+            self.outbox.gather(now.monotonic);
+        }
+        if !entries.is_empty() {
+            effects.push(Effect::Record(entries));
+        }
+    }
+
+    /// The hub holds other reports than these: all are sent again, at most once for each heartbeat.
+    fn compare_digests(&mut self, now: Now, ack: &Ack) {
+        if ack.digest == report::digest(&self.apps) || self.outbox.resent {
+            return;
+        }
+        self.outbox.resent = true;
+        self.outbox.acked = 0;
+        self.outbox.gather(now.monotonic);
+    }
+
+    fn let_go_of_removed(&mut self) -> Vec<Entry> {
+        let gone = |app: &App| {
+            let reported = app.report.as_ref().is_some_and(|row| row.report.state == AppState::Removed);
+            reported && app.row.removing && app.inventory.is_empty()
+        };
+        let ids: Vec<AppId> =
+            self.apps.iter().filter(|(_, app)| gone(app)).map(|(id, _)| id.clone()).collect();
+        ids.iter().for_each(|id| drop(self.apps.remove(id)));
+        ids.into_iter()
+            .flat_map(|id| [Entry::Drop(Key::App(id.clone())), Entry::Drop(Key::Report(id))])
+            .collect()
+    }
+
+    /// The hub has a report this journal never sent: an old image of the disk was put back. The journal starts a
+    /// new life, so that its numbers cannot be mixed up with those of the life before.
+    fn journal_was_rolled_back(&mut self, now: Now, report_seq: u64, effects: &mut Vec<Effect>) {
+        let mut seed = self.journal.as_bytes().to_vec();
+        seed.extend_from_slice(&report_seq.to_be_bytes());
+        seed.extend(self.link.nonce.iter().flat_map(|nonce| nonce.as_bytes().iter().copied()));
+        let mut life = [0; JournalId::LEN];
+        life.copy_from_slice(&Digest::of(&seed).as_bytes()[..JournalId::LEN]);
+        self.journal = JournalId::new(life);
+        self.outbox.acked = 0;
+        effects.push(Effect::Record(vec![Entry::Put(Row::Life(self.journal)), Entry::Drop(Key::Acked)]));
+        let text = format!("the hub has report {report_seq}, this journal ends at {}", self.outbox.seq);
+        self.alarm(now, "JournalRolledBack", text);
+    }
+
+    fn refuse_document(&mut self, now: Now, what: &'static str, error: &VerifyError) {
+        self.alarm(now, what, chain(error));
+    }
+}
+
+/// An error with all of its causes, for a report.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
