@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -34,32 +34,20 @@ const MAGIC: &[u8] = b"edgefleet bundle 1\n";
 /// Largest file: the release and the content at their limits, with room for content that does not shrink.
 const FILE_BYTES: u64 = limits::PACK_BYTES + limits::RELEASE_BYTES as u64 + 1024 * 1024;
 
-/// A bundle that cannot be read, written, signed or believed.
+/// A bundle that cannot be read, written, signed or believed. Which one, its caller knows.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error("the file cannot be read")]
+    Read(#[source] io::Error),
     /// The file cannot be written.
-    #[error("cannot write {}", .path.display())]
-    Write {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error("the file cannot be written")]
+    Write(#[source] io::Error),
     /// The file is something else.
-    #[error("not a bundle made by `edgefleet bundle build`")]
+    #[error("it is not a bundle made by `edgefleet bundle build`")]
     NotABundle,
     /// The file is larger than any bundle.
-    #[error("larger than {} MiB, so not a bundle", FILE_BYTES >> 20)]
+    #[error("it is larger than {} MiB, so no bundle", FILE_BYTES >> 20)]
     TooLarge,
     /// The file is damaged.
     #[error("the file is damaged")]
@@ -145,7 +133,7 @@ impl Bundle {
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let mut bytes = Vec::new();
         let read = fs::File::open(path).and_then(|file| file.take(FILE_BYTES + 1).read_to_end(&mut bytes));
-        read.map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
+        read.map_err(BundleError::Read)?;
         Self::decode(&bytes)
     }
 
@@ -160,7 +148,7 @@ impl Bundle {
             file.as_file().set_permissions(mode)?;
             file.persist(path).map(|_| ()).map_err(|error| error.error)
         };
-        write().map_err(|source| BundleError::Write { path: path.to_owned(), source })
+        write().map_err(BundleError::Write)
     }
 
     /// Decodes a bundle's file.

@@ -91,11 +91,11 @@ pub enum KeyError {
 #[derive(Debug, thiserror::Error)]
 pub enum RootFileError {
     /// Not an envelope.
-    #[error("its envelope is malformed")]
-    Envelope(#[source] EnvelopeError),
+    #[error(transparent)]
+    Envelope(EnvelopeError),
     /// Not a root inside it.
-    #[error("its content is malformed")]
-    Decode(#[source] DecodeError),
+    #[error(transparent)]
+    Decode(DecodeError),
     /// Not signed as it says itself it must be.
     #[error("it does not hold by its own rules")]
     Verify(#[source] VerifyError),

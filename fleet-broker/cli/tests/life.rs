@@ -100,6 +100,17 @@ fn a_bundle_of_a_folder_is_built_signed_and_verified() {
     desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
     let verified = desk.verify().ok();
     assert!(verified.data.contains("ConfigMap   radio       gateway   112"), "{}", verified.data);
+    let parameters = "- {name: level, enum: [debug, info], default: debug, \
+        targets: [{kind: ConfigMap, name: gateway, pointer: /data/level}]}";
+    desk.write("parameters.yaml", parameters);
+    desk.build("manifests --parameters parameters.yaml --ignore ConfigMap:/data/other --max-deletes 0").ok();
+    desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    let verified = desk.verify().ok();
+    for line in
+        ["parameter    level: debug by default", "deletes      at most 0 objects", "ignores      /data/other"]
+    {
+        assert!(verified.data.contains(line), "{}", verified.data);
+    }
     let shown = desk.run("bundle show out.bundle -o json").ok();
     let shown: serde_json::Value = serde_json::from_str(&shown.data).unwrap();
     let keys = desk.run("keys show keys/release-1.pub -o json").ok();
@@ -136,7 +147,7 @@ fn a_tampered_file_is_refused() {
         let mut bad = good.clone();
         bad[position] ^= 0x10;
         fs::write(desk.path("out.bundle"), bad).unwrap();
-        desk.verify().fails(1, "error: out.bundle\n  because: ");
+        desk.verify().fails(1, "error: cannot verify out.bundle\n  because: ");
     }
     fs::write(desk.path("out.bundle"), good).unwrap();
     desk.verify().ok();

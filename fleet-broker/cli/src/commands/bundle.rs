@@ -18,7 +18,7 @@ use super::{
     arguments::{AdoptArgument, Expiry, Format, expiry},
 };
 use crate::{
-    bundle::{Bundle, BundleError},
+    bundle::Bundle,
     clock,
     keys::{self, KeyRole, SigningKeyFile},
     manifest::{self, GroupKind, Rules},
@@ -165,7 +165,7 @@ fn build(arguments: &Build, context: &mut Context<'_>) -> Result<(), CommandErro
     let manifests = manifest::parse(&texts, &rules)?;
     manifests.warnings.iter().try_for_each(|warning| context.output.warning(warning))?;
     let built = release::build(&plan(arguments, parameters, context), manifests.objects)?;
-    let about = |source| CommandError::Bundle { file: arguments.file.display().to_string(), source };
+    let about = CommandError::bundle("write", &arguments.file);
     let bundle = Bundle::new(&built).map_err(about)?;
     bundle.save(&arguments.file).map_err(about)?;
     let release = bundle.release();
@@ -209,7 +209,7 @@ fn parameters(path: &Path) -> Result<Vec<ParameterSpec>, CommandError> {
 }
 
 fn sign(arguments: &Sign, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let about = |source| CommandError::Bundle { file: arguments.file.display().to_string(), source };
+    let about = CommandError::bundle("sign", &arguments.file);
     let mut bundle = Bundle::open(&arguments.file).map_err(about)?;
     let keys = arguments.keys.iter().map(|path| release_key(path, context));
     let keys = keys.collect::<Result<Vec<SigningKeyFile>, CommandError>>()?;
@@ -253,7 +253,7 @@ fn release_key(path: &Path, context: &mut Context<'_>) -> Result<SigningKeyFile,
 }
 
 fn verify(arguments: &Verify, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let about = |source| CommandError::Bundle { file: arguments.file.display().to_string(), source };
+    let about = CommandError::bundle("verify", &arguments.file);
     let trust = keys::load_root(&arguments.root)?;
     let bundle = Bundle::open(&arguments.file).map_err(about)?;
     let release = bundle.verify(&trust, context.now).map_err(about)?;
@@ -271,8 +271,7 @@ fn verify(arguments: &Verify, context: &mut Context<'_>) -> Result<(), CommandEr
 }
 
 fn show(arguments: &Show, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let about =
-        |source: BundleError| CommandError::Bundle { file: arguments.file.display().to_string(), source };
+    let about = CommandError::bundle("show", &arguments.file);
     let bundle = Bundle::open(&arguments.file).map_err(about)?;
     print(&bundle, &bundle.claimed_signers(), arguments.output, context)?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Why a command failed, and the number it leaves behind.
 
-use std::{error::Error, io};
+use std::{error::Error, io, path::Path};
 
 use crate::{
     bundle::BundleError,
@@ -52,8 +52,10 @@ pub enum CommandError {
     #[error(transparent)]
     Release(#[from] ReleaseError),
     /// A bundle's file.
-    #[error("{file}")]
+    #[error("cannot {action} {file}")]
     Bundle {
+        /// What was to be done with it.
+        action: &'static str,
         /// Which file.
         file: String,
         /// What is wrong with it.
@@ -66,6 +68,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// For `map_err`: what was to be done with which bundle.
+    pub(super) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
+        move |source| Self::Bundle { action, file: file.display().to_string(), source }
+    }
+
     /// The number the command leaves behind. A reader that wanted no more, such as `head`, is no failure.
     pub fn exit(&self) -> Exit {
         match (self, cause_in_system(self)) {
@@ -103,7 +110,14 @@ mod tests {
             (read(io::ErrorKind::Other).into(), Exit::Failed),
             (io::Error::from(io::ErrorKind::BrokenPipe).into(), Exit::Ok),
             (ManifestError::NoObjects.into(), Exit::Failed),
-            (CommandError::Bundle { file: "a".to_owned(), source: BundleError::Unsigned }, Exit::Failed),
+            (
+                CommandError::Bundle {
+                    action: "verify",
+                    file: "a".to_owned(),
+                    source: BundleError::Unsigned,
+                },
+                Exit::Failed,
+            ),
         ];
         for (error, expected) in cases {
             assert_eq!(error.exit(), expected, "{error:?}");

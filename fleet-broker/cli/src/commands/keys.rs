@@ -245,7 +245,7 @@ fn print(found: &Found, context: &mut Context<'_>) -> Result<(), CommandError> {
 fn root_lines(trust: &Trust) -> Vec<String> {
     let root: &Root = trust.root();
     let mut lines = vec![
-        format!("root of      fleet {}, version {}, epoch {}", root.fleet, root.version, root.min_epoch.0),
+        format!("root         fleet {}, version {}, epoch {}", root.fleet, root.version, root.min_epoch.0),
         format!("digest       sha256:{}", trust.root_digest()),
         format!("issued       {}", clock::rfc3339(root.issued)),
         format!("expires      {}", clock::rfc3339(root.not_after)),
