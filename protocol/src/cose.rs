@@ -98,8 +98,9 @@ impl<'a> Envelope<'a> {
         self.signatures.iter().map(|signature| signature.key)
     }
 
-    /// The payload of an envelope whose digest was pinned; whoever calls this checks its signatures next.
-    pub(crate) fn pinned_payload(&self) -> &'a [u8] {
+    /// What it claims to carry: to be shown as such, or because its digest was pinned and its signatures are
+    /// checked next.
+    pub fn claimed_payload(&self) -> &'a [u8] {
         self.payload
     }
 

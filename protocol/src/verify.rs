@@ -184,7 +184,7 @@ impl Trust {
         let what = Root::TYPE.name();
         let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
         // The pin vouches for these exact bytes, so reading its keys before checking them is no leap of faith.
-        let unchecked: Root = codec::decode(what, envelope.pinned_payload())
+        let unchecked: Root = codec::decode(what, envelope.claimed_payload())
             .map_err(|source| VerifyError::Decode { what, source })?;
         unchecked.check().map_err(|source| VerifyError::Content { what, source })?;
         let keys = unchecked.keys_of(&unchecked.root.keys);
@@ -214,6 +214,16 @@ impl Trust {
             return Err(bad_root("min_epoch", "is below that of the root before"));
         }
         Ok(Self { root: next })
+    }
+
+    /// Trusts a root that came whole by a safe way, such as a file on an operator's disk: it says itself which
+    /// fleet it rules, and must still be signed as it demands.
+    pub fn given(bytes: &[u8]) -> Result<Self, VerifyError> {
+        let what = Root::TYPE.name();
+        let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
+        let claimed: Root = codec::decode(what, envelope.claimed_payload())
+            .map_err(|source| VerifyError::Decode { what, source })?;
+        Self::pin(bytes, &claimed.fleet, Digest::of(bytes))
     }
 
     /// The root in force.
