@@ -1,1 +1,7 @@
 //! What Kubernetes objects obey, pure: selectors, patches, server-side apply, tables.
+
+pub mod apply;
+pub mod fields;
+pub mod meta;
+pub mod patch;
+pub mod schema;
