@@ -7,6 +7,8 @@
 mod access;
 mod backoff;
 pub mod kube;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod status;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -341,5 +343,44 @@ impl ClusterError {
                 | Self::Unauthorized { .. }
                 | Self::Unexpected { .. }
         )
+    }
+}
+
+/// Refuses what cannot be the address of an object, before it is asked for: a name that would not be one
+/// segment of a path (`path.IsValidPathSegmentName` of the API server), or no namespace where one is needed.
+fn addressable(object: &ObjectRef, namespaced: bool) -> Result<(), ClusterError> {
+    let invalid = |message: &str| {
+        let object = Box::new(object.clone());
+        Err(ClusterError::Invalid { object, message: message.into(), causes: Vec::new() })
+    };
+    let is_segment = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '%']);
+    if namespaced && object.namespace.is_none() {
+        return invalid("objects of this kind belong to a namespace: give metadata.namespace");
+    }
+    if !is_segment(&object.name) || object.namespace.as_deref().is_some_and(|name| !is_segment(name)) {
+        return invalid("a name may not be empty, \".\" or \"..\", nor hold \"/\" or \"%\"");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_segment_of_a_path() {
+        let check = |namespace: Option<&str>, name: &str, namespaced: bool, expected: bool| {
+            let gvk = Gvk::new("v1", "ConfigMap");
+            let object = ObjectRef { gvk, namespace: namespace.map(str::to_owned), name: name.into() };
+            assert_eq!(addressable(&object, namespaced).is_ok(), expected, "{object}");
+        };
+        for name in ["", ".", "..", "a/b", "a%2fb"] {
+            check(Some("radio"), name, true, false);
+            check(Some(name), "gateway", true, false);
+        }
+        check(Some("radio"), "gateway-1.4.2", true, true);
+        check(None, "gateway", true, false);
+        check(None, "system:node", false, true);
+        check(Some("radio"), "system:node", false, true);
     }
 }
