@@ -10,12 +10,13 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{any, get, put};
+use axum::routing::{any, get, post, put};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
+use crate::controller::JoinRequest;
 use crate::hub::Hub;
 
 pub mod auth;
@@ -24,6 +25,7 @@ mod body;
 mod core;
 mod discovery;
 mod health;
+mod join;
 mod metrics;
 mod negotiate;
 mod openapi;
@@ -58,16 +60,19 @@ struct Api {
     watches: Arc<Semaphore>,
     /// One permit for each upload that may still begin.
     uploads: Arc<Semaphore>,
+    /// Where join codes are asked for.
+    joins: mpsc::Sender<JoinRequest>,
 }
 
-/// The API on these objects, for whoever bears the admin token.
-pub fn router(hub: Hub, admin: TokenHash) -> Router {
+/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`.
+pub fn router(hub: Hub, admin: TokenHash, joins: mpsc::Sender<JoinRequest>) -> Router {
     let api = Api {
         hub,
         admin,
         metrics: Arc::new(Metrics::new()),
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        joins,
     };
     let authenticated = Router::new()
         .route("/api", get(discovery::core_versions))
@@ -79,6 +84,7 @@ pub fn router(hub: Hub, admin: TokenHash) -> Router {
         .route("/apis", get(discovery::groups))
         .route("/apis/edgefleet.dev", get(discovery::group))
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
         .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))

@@ -2,7 +2,7 @@
 
 pub mod api;
 mod clock;
-mod controller;
+pub mod controller;
 mod enrolment;
 pub mod hub;
 pub mod kubeconfig;

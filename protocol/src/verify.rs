@@ -216,6 +216,16 @@ impl Trust {
         Ok(Self { root: next })
     }
 
+    /// Trusts a root that came whole by a safe way, such as a file on an operator's disk: it says itself which
+    /// fleet it rules, and must still be signed as it demands.
+    pub fn given(bytes: &[u8]) -> Result<Self, VerifyError> {
+        let what = Root::TYPE.name();
+        let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
+        let claimed: Root = codec::decode(what, envelope.claimed_payload())
+            .map_err(|source| VerifyError::Decode { what, source })?;
+        Self::pin(bytes, &claimed.fleet, Digest::of(bytes))
+    }
+
     /// The root in force.
     pub fn root(&self) -> &Root {
         &self.root

@@ -1,11 +1,12 @@
 //! The cluster that the other tests rely on behaves as one with machines: workloads of every kind run, pods
-//! that are told to fail do so, rights are enforced, and published manifests are taken.
+//! that are told to fail do so, rights are enforced, published manifests are taken, and nothing outlives it.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::{Namespace, kubectl, module_dir, wait_for};
+use tests::{Namespace, Process, kubectl, module_dir, tool, wait_for};
 
 /// A workload runs within about two seconds on an idle machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -77,6 +78,28 @@ async fn published_custom_resources_are_served() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_killed_control_plane_leaves_no_process() -> Result<()> {
+    let command = "echo serving $KUBECONFIG; exec sleep 600";
+    let mut plane =
+        Process::spawn("control-plane", Command::new(tool("control-plane")?).args(["sh", "-c", command]))?;
+    plane.printed("serving ", SOON).await?;
+    let log = plane.log()?;
+    let kubeconfig = log.lines().find_map(|line| line.strip_prefix("serving ")).context("no kubeconfig")?;
+    let folder = kubeconfig.trim_end_matches("/admin.kubeconfig");
+    ensure!(processes_naming(folder)?.len() == 5, "they run: {:?}", processes_naming(folder)?);
+
+    plane.kill9()?;
+    wait_for("end of every component", SOON, async || {
+        let left = processes_naming(folder)?;
+        ensure!(left.is_empty(), "still running: {left:?}");
+        Ok(())
+    })
+    .await?;
+    // Killed, it could not remove its folder.
+    std::fs::remove_dir_all(folder).context("remove what it left")
+}
+
 /// Creates an object and waits until the number at `pointer` of its status is what it shall be.
 async fn runs(version: &str, kind: &str, spec: Value, pointer: &str, number: u64) -> Result<()> {
     let namespace = Namespace::create("workloads").await?;
@@ -107,4 +130,17 @@ fn pod_template(restart: &str) -> Value {
             "containers": [{ "name": "main", "image": "example.org/none:1" }],
         },
     })
+}
+
+/// The processes with this text in an argument, by the names they were called by.
+fn processes_naming(text: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        // A process may end while we look, and much in /proc is not one.
+        let Ok(line) = std::fs::read_to_string(entry?.path().join("cmdline")) else { continue };
+        if line.contains(text) {
+            names.extend(line.split('\0').next().map(str::to_owned));
+        }
+    }
+    Ok(names)
 }

@@ -204,7 +204,6 @@ struct Release {
     bytes: Vec<u8>,
     digest: Digest,
     app: AppId,
-    version: String,
 }
 
 /// The newest report of a cluster, all applications together.
@@ -256,7 +255,8 @@ impl Fleet {
 
     /// Takes up a stored document, before the first event.
     pub fn restore(&mut self, kind: DocumentKind, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
-        let wrong = |problem: String| RestoreError::Document { kind: kind.name(), key: key.to_owned(), problem };
+        let wrong =
+            |problem: String| RestoreError::Document { kind: kind.name(), key: key.to_owned(), problem };
         if kind == DocumentKind::Approval {
             let id = key.parse::<AppId>().map_err(|error| wrong(error.to_string()))?;
             self.approvals.insert(id, String::from_utf8_lossy(bytes).into_owned());
@@ -275,7 +275,8 @@ impl Fleet {
                 cluster.signed = Some(Signed { bytes: bytes.to_vec(), desired });
             }
             DocumentKind::Report => {
-                let report = protocol::codec::decode("report", bytes).map_err(|error| wrong(error.to_string()))?;
+                let report =
+                    protocol::codec::decode("report", bytes).map_err(|error| wrong(error.to_string()))?;
                 cluster.report = Some(report);
             }
             DocumentKind::Approval => {}
@@ -344,13 +345,14 @@ impl Fleet {
 
     /// A bundle whose release is not believed is kept with the reason, for whoever asks why nothing happens.
     fn release(&self, (tenant, name): &(Name, String), record: BundleRecord) -> Result<Release, String> {
-        let release = self.trust.release(&record.release).map_err(|error| format!("bundle {name}: {error}"))?;
+        let release =
+            self.trust.release(&record.release).map_err(|error| format!("bundle {name}: {error}"))?;
         let named = format!("{}-{}", release.app.name, release.version);
         if &release.app.tenant != tenant || &named != name {
             return Err(format!("bundle {name} holds a release of {} {}", release.app, release.version));
         }
-        let (app, version) = (release.app.clone(), release.version.clone());
-        Ok(Release { bytes: record.release, digest: release.digest(), app, version })
+        let app = release.app.clone();
+        Ok(Release { bytes: record.release, digest: release.digest(), app })
     }
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
@@ -369,7 +371,11 @@ impl Fleet {
         let cluster = self.clusters.entry(id.clone()).or_default();
         cluster.identity = Some(identity);
         let bytes = Some(identity.as_bytes().to_vec());
-        effects.push(Effect::Store(vec![Document { kind: DocumentKind::Identity, key: id.to_string(), bytes }]));
+        effects.push(Effect::Store(vec![Document {
+            kind: DocumentKind::Identity,
+            key: id.to_string(),
+            bytes,
+        }]));
         self.changed.clusters.insert(id);
     }
 
@@ -410,7 +416,9 @@ impl Fleet {
                     let decision = rollout::advance(&change, view);
                     if let Decision::Promote { clusters, .. } = &decision {
                         let removes = !change.remove.is_empty();
-                        used.extend(application.approval.clone().filter(|_| removes).map(|text| (id.clone(), text)));
+                        used.extend(
+                            application.approval.clone().filter(|_| removes).map(|text| (id.clone(), text)),
+                        );
                         for cluster in clusters {
                             let edit = match change.install.remove(cluster) {
                                 Some(release) => Edit::Install(release),
@@ -461,7 +469,8 @@ impl Fleet {
             self.clusters.keys().filter(|cluster| self.told(cluster, id).is_some()).collect();
         let key = (id.tenant.clone(), application.spec.bundle.clone());
         let release = self.bundles.get(&key).and_then(|release| release.as_ref().ok());
-        let placed = release.map_or(0, |release| placement::place(id, application, release, &self.clusters).len());
+        let placed =
+            release.map_or(0, |release| placement::place(id, application, release, &self.clusters).len());
         let counts = self.counts(id);
         let fresh = application.approval.as_ref().filter(|text| self.approvals.get(id) != Some(text));
         let approved = fresh.is_some_and(|text| approves(text, application.generation));

@@ -89,8 +89,10 @@ impl Fleet {
     fn send_release(&self, id: &ClusterId, want: &Want, effects: &mut Vec<Effect>) {
         let known = self.bundles.values().flatten().find(|release| release.digest == want.target);
         let bytes = known.map_or(&[][..], |release| release.bytes.as_slice());
+        let start = usize::try_from(want.offset).unwrap_or(usize::MAX).min(bytes.len());
+        let chunks = window(want.target, Encoding::Plain, bytes.len() as u64, start as u64, &bytes[start..]);
         let push = |chunk: &Chunk| Effect::Push(id.clone(), Downward::Blob, chunk.encode());
-        effects.extend(window(want.target, Encoding::Plain, bytes, want.offset).iter().map(push));
+        effects.extend(chunks.iter().map(push));
     }
 
     fn report(&mut self, now: Now, id: &ClusterId, report: &Report, effects: &mut Vec<Effect>) {
@@ -104,14 +106,19 @@ impl Fleet {
         let changed = before.as_ref().is_none_or(|before| !before.says_the_same(&held));
         if changed {
             let bytes = Some(codec::encode(&held));
-            effects.push(Effect::Store(vec![Document { kind: DocumentKind::Report, key: id.to_string(), bytes }]));
+            effects.push(Effect::Store(vec![Document {
+                kind: DocumentKind::Report,
+                key: id.to_string(),
+                bytes,
+            }]));
         }
         let order = held.order;
         cluster.report = Some(held);
         self.acknowledge(id, report.journal, effects);
         // A heartbeat that names an older desired state than was signed missed the news: say it again.
         let behind = |signed: &super::Signed| signed.desired.order > order;
-        let missed = !changed && self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref()).is_some_and(behind);
+        let missed =
+            !changed && self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref()).is_some_and(behind);
         if missed {
             self.send_news(now, id, None, true, effects);
         }
@@ -120,17 +127,16 @@ impl Fleet {
     }
 }
 
-/// One window of content that is at hand. Content that is not known is said to have no length.
-pub fn window(target: Digest, encoding: Encoding, bytes: &[u8], offset: u64) -> Vec<Chunk> {
-    let total = bytes.len() as u64;
+/// Cuts `bytes`, which stand at `offset` of content of `total` bytes, into pieces, one window at most. Content that
+/// is not there has a total of zero.
+pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes: &[u8]) -> Vec<Chunk> {
     if total == 0 {
-        return vec![Chunk { target, encoding, total: 0, offset: 0, bytes: Vec::new() }];
+        return vec![Chunk { target, encoding, total, offset: 0, bytes: Vec::new() }];
     }
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let pieces = bytes[start..].chunks(limits::CHUNK_BYTES).take(limits::WINDOW_CHUNKS).enumerate();
+    let pieces = bytes.chunks(limits::CHUNK_BYTES).take(limits::WINDOW_CHUNKS).enumerate();
     pieces
         .map(|(index, piece)| {
-            let offset = (start + index * limits::CHUNK_BYTES) as u64;
+            let offset = offset + (index * limits::CHUNK_BYTES) as u64;
             Chunk { target, encoding, total, offset, bytes: piece.to_vec() }
         })
         .collect()

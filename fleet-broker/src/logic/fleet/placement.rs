@@ -11,10 +11,10 @@ use protocol::{
 use super::{Application, Cluster, Release};
 
 /// What every placed cluster shall run of an application.
-pub type Placed = BTreeMap<ClusterId, DesiredRelease>;
+pub(super) type Placed = BTreeMap<ClusterId, DesiredRelease>;
 
 /// Places an application with `release` on those of `clusters` that its selector names.
-pub fn place(
+pub(super) fn place(
     id: &AppId,
     application: &Application,
     release: &Release,

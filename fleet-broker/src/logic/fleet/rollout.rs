@@ -70,7 +70,9 @@ pub fn advance(change: &Change, view: View) -> Decision {
     let View { placed, available, failed, offline, .. } = view;
     match () {
         () if failed > 0 => Decision::Hold { reason: format!("{failed} of {placed} clusters failed") },
-        () if available == placed => Decision::Complete { reason: format!("{placed} of {placed} clusters are available") },
+        () if available == placed => {
+            Decision::Complete { reason: format!("{placed} of {placed} clusters are available") }
+        }
         () => {
             let away = if offline > 0 { format!(", {offline} are offline") } else { String::new() };
             Decision::Hold { reason: format!("{available} of {placed} clusters are available{away}") }
@@ -97,7 +99,15 @@ mod tests {
 
     #[test]
     fn removals_beyond_their_share_and_empty_selectors_wait() {
-        let view = View { fleet: 1000, placed: 500, told: 510, available: 500, failed: 0, offline: 0, approved: false };
+        let view = View {
+            fleet: 1000,
+            placed: 500,
+            told: 510,
+            available: 500,
+            failed: 0,
+            offline: 0,
+            approved: false,
+        };
         let cases = [
             // removed, view, held
             (10, view, false),
@@ -112,7 +122,11 @@ mod tests {
             let remove = (0..removed).map(|n| ClusterId::new(format!("tower-{n}")).unwrap()).collect();
             let change = Change { install: BTreeMap::new(), remove };
             let decision = advance(&change, view);
-            assert_eq!(matches!(decision, Decision::Hold { .. }), held, "{removed} of {view:?}: {decision:?}");
+            assert_eq!(
+                matches!(decision, Decision::Hold { .. }),
+                held,
+                "{removed} of {view:?}: {decision:?}"
+            );
         }
     }
 }

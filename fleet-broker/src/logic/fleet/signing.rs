@@ -37,7 +37,8 @@ impl Fleet {
             // The signer was checked against the root when the hub started; a document over its limits stays unsigned.
             return;
         };
-        let stored = Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
+        let stored =
+            Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
         effects.push(Effect::Store(vec![stored]));
         if let Some(cluster) = self.clusters.get_mut(id) {
             cluster.signed = Some(Signed { bytes, desired });
@@ -55,7 +56,8 @@ impl Fleet {
         with_desired: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.connected && cluster.accepted) else {
+        let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.connected && cluster.accepted)
+        else {
             return;
         };
         let Some(signed) = &cluster.signed else { return };
@@ -80,7 +82,14 @@ impl Fleet {
         effects.push(Effect::Push(id.clone(), Downward::Ack, self.sign(Ack::TYPE, id, &ack)));
     }
 
-    fn head(&self, now: Now, id: &ClusterId, cluster: &Cluster, signed: &Signed, nonce: Option<Nonce>) -> Head {
+    fn head(
+        &self,
+        now: Now,
+        id: &ClusterId,
+        cluster: &Cluster,
+        signed: &Signed,
+        nonce: Option<Nonce>,
+    ) -> Head {
         let fresh_until = now.wall.plus(limits::HEAD_FRESH_SECONDS);
         let permit = |release: &DesiredRelease| Permit {
             app: release.app.clone(),

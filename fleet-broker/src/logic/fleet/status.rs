@@ -12,6 +12,8 @@ use protocol::{
     time::{Now, UnixSeconds},
 };
 
+use serde_json::Value;
+
 use super::{Cluster, Effect, Fleet, Signed, rollout::Decision};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
@@ -44,13 +46,17 @@ impl Fleet {
     }
 
     /// Takes up a status that was put out before a restart, so that times of transition survive it.
-    pub fn restore_cluster_status(&mut self, id: ClusterId, status: ClusterStatus) {
-        self.shown.clusters.insert(id, status);
+    pub fn restore_cluster_status(&mut self, name: &str, status: &Value) {
+        if let (Ok(id), Ok(status)) = (ClusterId::new(name), serde_json::from_value(status.clone())) {
+            self.shown.clusters.insert(id, status);
+        }
     }
 
     /// Takes up a status that was put out before a restart.
-    pub fn restore_application_status(&mut self, id: AppId, status: ApplicationStatus) {
-        self.shown.applications.insert(id, status);
+    pub fn restore_application_status(&mut self, tenant: &str, name: &str, status: &Value) {
+        if let (Ok(id), Ok(status)) = (AppId::new(tenant, name), serde_json::from_value(status.clone())) {
+            self.shown.applications.insert(id, status);
+        }
     }
 
     fn show_cluster(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
@@ -110,7 +116,8 @@ impl Fleet {
     pub(super) fn show_applications(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let ids: Vec<AppId> = self.applications.keys().cloned().collect();
         for id in ids {
-            let (Some(application), Some(decision)) = (self.applications.get(&id), self.decisions.get(&id)) else {
+            let (Some(application), Some(decision)) = (self.applications.get(&id), self.decisions.get(&id))
+            else {
                 continue;
             };
             let before = self.shown.applications.get(&id);
@@ -126,7 +133,8 @@ impl Fleet {
     pub(super) fn counts(&self, id: &AppId) -> ApplicationClusters {
         let mut counts = ApplicationClusters::default();
         for cluster in self.clusters.values().filter(|cluster| cluster.registered) {
-            let Some(release) = cluster.signed.as_ref().and_then(|signed| signed.desired.release_of(id)) else {
+            let Some(release) = cluster.signed.as_ref().and_then(|signed| signed.desired.release_of(id))
+            else {
                 continue;
             };
             counts.desired += 1;
@@ -186,7 +194,8 @@ fn assignment_status(
 ) -> AssignmentStatus {
     let report = reported(cluster, &release.app);
     let state = state(cluster, release);
-    let rejected = report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
+    let rejected =
+        report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
     let worst = report.and_then(|report| report.worst.as_ref());
     let message = match (rejected, worst) {
         (Some(rejected), _) => Some(format!("{}: {}", rejected.reason, rejected.message)),
@@ -227,7 +236,8 @@ fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -
     let signed = cluster.signed.as_ref();
     let releases = signed.map(|signed| signed.desired.releases.as_slice()).unwrap_or_default();
     let states: Vec<AssignmentState> = releases.iter().map(|release| state(cluster, release)).collect();
-    let count = |wanted: &[AssignmentState]| states.iter().filter(|state| wanted.contains(state)).count() as u64;
+    let count =
+        |wanted: &[AssignmentState]| states.iter().filter(|state| wanted.contains(state)).count() as u64;
     let applications = ClusterApplications {
         desired: states.len() as u64,
         updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
@@ -251,7 +261,12 @@ fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh
     let joined = cluster.identity.is_some();
     let mut all = vec![
         condition("Joined", joined, if joined { "Enrolled" } else { "NotEnrolled" }, String::new()),
-        condition("Connected", cluster.connected, if cluster.connected { "LinkUp" } else { "Offline" }, String::new()),
+        condition(
+            "Connected",
+            cluster.connected,
+            if cluster.connected { "LinkUp" } else { "Offline" },
+            String::new(),
+        ),
     ];
     let Some(report) = &cluster.report else { return all };
     let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
@@ -268,7 +283,11 @@ fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh
 }
 
 /// Conditions with the time of their last transition, taken from before where nothing changed.
-fn transit<'a>(now: Now, fresh: impl Iterator<Item = Fresh<'a>>, before: Option<&[Condition]>) -> Vec<Condition> {
+fn transit<'a>(
+    now: Now,
+    fresh: impl Iterator<Item = Fresh<'a>>,
+    before: Option<&[Condition]>,
+) -> Vec<Condition> {
     fresh
         .map(|Fresh { kind, holds, reason, message }| {
             let status = if holds { "True" } else { "False" };
@@ -279,7 +298,8 @@ fn transit<'a>(now: Now, fresh: impl Iterator<Item = Fresh<'a>>, before: Option<
                 reason: reason.to_owned(),
                 message,
                 observed_generation: None,
-                last_transition_time: old.map_or_else(|| time(now.wall), |old| old.last_transition_time.clone()),
+                last_transition_time: old
+                    .map_or_else(|| time(now.wall), |old| old.last_transition_time.clone()),
             }
         })
         .collect()
