@@ -3,4 +3,7 @@
 //! [`logic`] decides and is pure; everything else runs what it decided.
 
 pub mod cluster;
+pub mod enrol;
+pub mod link;
 pub mod logic;
+mod tls;
