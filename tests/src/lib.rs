@@ -1,1 +1,21 @@
 //! Promises kept on real parts: the harness and, in its tests, the promises.
+//!
+//! A test asks this crate for the parts it needs: the cluster ([`kubectl`], [`Namespace`]), the programs
+//! under test ([`Process`]), a network that fails ([`CutProxy`]), what other projects publish
+//! ([`module_dir`]). It then waits for what it was promised with [`wait_for`]. `tests/run` provides the
+//! cluster; a part that is missing is an error that says how to get it.
+
+mod cluster;
+mod network;
+mod process;
+mod real_input;
+mod seed;
+mod setting;
+mod wait;
+
+pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl};
+pub use network::{CutProxy, free_port};
+pub use process::Process;
+pub use real_input::module_dir;
+pub use seed::seed;
+pub use wait::wait_for;

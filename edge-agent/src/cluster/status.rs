@@ -21,7 +21,7 @@ pub(super) struct Status {
     pub(super) code: u16,
     pub(super) reason: String,
     pub(super) message: String,
-    pub(super) details: Details,
+    pub(super) details: Box<Details>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

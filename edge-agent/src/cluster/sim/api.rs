@@ -339,7 +339,7 @@ impl SimCluster {
             message: format!("namespace {name} is being terminated"),
             field: "metadata.namespace".into(),
         };
-        let details = Details { causes: vec![cause], ..self.details(object) };
+        let details = Box::new(Details { causes: vec![cause], ..*self.details(object) });
         Err(Status { code: 403, reason: "Forbidden".into(), message, details })
     }
 
@@ -358,9 +358,9 @@ impl SimCluster {
         Status { code: 409, reason: "Conflict".into(), message, details: self.details(object) }
     }
 
-    fn details(&self, object: &ObjectRef) -> Details {
+    fn details(&self, object: &ObjectRef) -> Box<Details> {
         let kind = self.kinds.get(&object.gvk).map_or("", |kind| kind.plural.as_str());
-        Details { name: object.name.clone(), kind: kind.into(), ..Details::default() }
+        Box::new(Details { name: object.name.clone(), kind: kind.into(), ..Details::default() })
     }
 }
 
@@ -392,7 +392,7 @@ fn invalid(resource: &str, object: &ObjectRef, causes: Vec<StatusCause>) -> Stat
         if group.is_empty() { object.gvk.kind.clone() } else { format!("{}.{group}", object.gvk.kind) };
     let message = format!("{kind} \"{}\" is invalid: {problems}", object.name);
     let details = Details { name: object.name.clone(), kind: resource.into(), causes, ..Details::default() };
-    Status { code: 422, reason: "Invalid".into(), message, details }
+    Status { code: 422, reason: "Invalid".into(), message, details: Box::new(details) }
 }
 
 /// Whether a change leaves alone what is counted as a generation: all but metadata and status.

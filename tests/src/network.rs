@@ -1,0 +1,211 @@
+//! Ports, and a link that fails on demand.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Carried at a time by a proxied connection; any size does.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// A port of 127.0.0.1 that was free a moment ago, for programs that cannot be told port 0. Another process may
+/// take it first: start again when the program says so.
+///
+/// # Errors
+///
+/// When no port is left.
+pub fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// What a link does with the bytes it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// Carries them.
+    Up,
+    /// Closes every connection, new ones at once: both ends know that it is down.
+    Cut,
+    /// Accepts connections and keeps them, but carries nothing: neither end is told.
+    Silent,
+}
+
+/// A TCP proxy on 127.0.0.1 that stands for the link to one server: an MQTT broker, an API server. It runs on the
+/// runtime of the test and ends with it, or when dropped.
+#[derive(Debug)]
+pub struct CutProxy {
+    address: SocketAddr,
+    link: watch::Sender<Link>,
+    _connections: JoinSet<()>,
+}
+
+impl CutProxy {
+    /// Starts a link to `target` that is up.
+    ///
+    /// # Errors
+    ///
+    /// When no port is left.
+    pub async fn start(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("listen for the proxy")?;
+        let address = listener.local_addr()?;
+        let link = watch::Sender::new(Link::Up);
+        let mut connections = JoinSet::new();
+        connections.spawn(serve(listener, target, link.subscribe()));
+        Ok(Self { address, link, _connections: connections })
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections, and every new one at once.
+    pub fn cut(&self) {
+        self.link.send_replace(Link::Cut);
+    }
+
+    /// Stops carrying bytes without a word to either end, as when a radio link fades: what is sent meanwhile
+    /// arrives after [`CutProxy::restore`].
+    pub fn silence(&self) {
+        self.link.send_replace(Link::Silent);
+    }
+
+    /// Carries bytes again.
+    pub fn restore(&self) {
+        self.link.send_replace(Link::Up);
+    }
+}
+
+async fn serve(listener: TcpListener, target: SocketAddr, link: watch::Receiver<Link>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        connections.spawn(connect(client, target, link.clone()));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// One connection: both of its directions end together, when either end closes or the link is cut.
+async fn connect(client: TcpStream, target: SocketAddr, mut link: watch::Receiver<Link>) {
+    if pass(&mut link).await.is_break() {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::select! {
+        () = carry(from_client, to_server, link.clone()) => {}
+        () = carry(from_server, to_client, link) => {}
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
+    let mut cut = link.clone();
+    let carrying = async {
+        let mut buffer = [0; BUFFER_BYTES];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if pass(&mut link).await.is_break() || to.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = carrying => {}
+        _ = cut.wait_for(|link| *link == Link::Cut) => {}
+    }
+}
+
+/// Waits while the link is silent; breaks when it is cut or its proxy is gone.
+async fn pass(link: &mut watch::Receiver<Link>) -> ControlFlow<()> {
+    match link.wait_for(|link| *link != Link::Silent).await.as_deref() {
+        Ok(Link::Up) => ControlFlow::Continue(()),
+        Ok(Link::Cut | Link::Silent) | Err(_) => ControlFlow::Break(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+    /// Long enough for bytes to cross loopback, were they carried.
+    const A_MOMENT: Duration = Duration::from_millis(200);
+
+    /// A server that sends back what it gets, behind a proxy.
+    async fn proxied_echo() -> Result<(CutProxy, JoinSet<()>)> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let proxy = CutProxy::start(listener.local_addr()?).await?;
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        Ok((proxy, server))
+    }
+
+    async fn echo(stream: &mut TcpStream, text: &str) -> Result<String> {
+        stream.write_all(text.as_bytes()).await?;
+        read(stream, text.len()).await
+    }
+
+    async fn read(stream: &mut TcpStream, length: usize) -> Result<String> {
+        let mut answer = vec![0; length];
+        timeout(SOON, stream.read_exact(&mut answer)).await??;
+        Ok(String::from_utf8(answer)?)
+    }
+
+    #[tokio::test]
+    async fn carries_both_ways() -> Result<()> {
+        let (proxy, _server) = proxied_echo().await?;
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(echo(&mut stream, "hello").await?, "hello");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn cut_closes_old_and_new_connections_until_restored() -> Result<()> {
+        let (proxy, _server) = proxied_echo().await?;
+        let mut old = TcpStream::connect(proxy.address()).await?;
+        echo(&mut old, "hello").await?;
+        proxy.cut();
+        assert!(echo(&mut old, "there?").await.is_err());
+        let mut new = TcpStream::connect(proxy.address()).await?;
+        assert!(echo(&mut new, "there?").await.is_err());
+        proxy.restore();
+        let mut restored = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(echo(&mut restored, "again").await?, "again");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn silence_holds_bytes_back_until_restored() -> Result<()> {
+        let (proxy, _server) = proxied_echo().await?;
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        echo(&mut stream, "hello").await?;
+        proxy.silence();
+        stream.write_all(b"late").await?;
+        assert!(timeout(A_MOMENT, stream.read_u8()).await.is_err(), "a byte crossed a silent link");
+        proxy.restore();
+        assert_eq!(read(&mut stream, 4).await?, "late");
+        Ok(())
+    }
+
+    #[test]
+    fn a_free_port_can_be_bound() -> Result<()> {
+        std::net::TcpListener::bind(("127.0.0.1", free_port()?))?;
+        Ok(())
+    }
+}
