@@ -164,14 +164,17 @@ impl Agent {
         effects
     }
 
-    /// When to send a [`Event::Tick`] if nothing else happens, in monotonic time.
-    pub fn next_time(&self) -> Duration {
+    /// When to send a [`Event::Tick`] if nothing else happens, in monotonic time. What was due by `now`, the time
+    /// of the last event, and is still open waits for something else than time.
+    pub fn next_time(&self, now: Duration) -> Duration {
         let outage = self.outage.as_ref().map(|failed| failed.retry_at);
-        let apps = self.apps.values().filter_map(plan::next_time).filter(|_| outage.is_none());
+        let apps = self.apps.values().filter_map(|app| plan::next_time(app, now));
+        let apps = apps.filter(|_| outage.is_none());
         let transfer = self.link.nonce.and_then(|_| self.transfers.next_time(&self.needs()));
         let resend = self.link.nonce.and(self.outbox.resend_at);
         let outbox = self.outbox.flush_at.into_iter().chain(resend);
-        apps.chain(outage).chain(transfer).chain(outbox).chain([self.heartbeat_at]).min().unwrap_or_default()
+        let times = apps.chain(outage).chain(transfer).chain(outbox).chain([self.heartbeat_at]);
+        times.filter(|at| *at > now).min().unwrap_or(Duration::MAX)
     }
 
     /// Rows of the inventory, over all applications.

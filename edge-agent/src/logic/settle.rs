@@ -191,6 +191,7 @@ impl Agent {
             }
             Action::Forget(object) => {
                 app.inventory.remove(&object);
+                app.objects.remove(&object);
                 effects.push(Effect::Record(vec![Entry::Drop(Key::Object(id.clone(), object))]));
             }
             Action::Parent | Action::DeleteParent => {

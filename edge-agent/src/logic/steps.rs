@@ -29,7 +29,9 @@ impl Agent {
             Running::Version => {
                 self.kubernetes = match outcome {
                     Outcome::Version(version) => Version::Known(version),
-                    _ => Version::Unknown,
+                    Outcome::Failed(Failure { remedy: Remedy::Outage, .. }) => Version::Unknown,
+                    // An API server that does not tell is not asked again.
+                    _ => Version::Known(String::new()),
                 };
                 self.outbox.cluster_changed = true;
                 self.outbox.gather(now.monotonic);
