@@ -104,7 +104,7 @@ pub enum CommandError {
 
 impl CommandError {
     /// For `map_err`: what was to be done with which bundle.
-    pub(super) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
+    pub(crate) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
         move |source| Self::Bundle { action, file: file.display().to_string(), source }
     }
 
