@@ -83,7 +83,8 @@ fn a_bundle_is_believed_when_enough_of_the_right_keys_signed() {
     let stranger = fleet_keys();
     let [one, two] = [&keys.release[0], &keys.release[1]];
     let both = format!("{CONFIG}---\n{NAMESPACE}");
-    let cases: [(&str, &str, &[&SigningKey], Result<(), &str>); 9] = [
+    type Row<'a> = (&'a str, &'a str, &'a [&'a SigningKey], Result<(), &'a str>);
+    let cases: [Row<'_>; 9] = [
         ("radio/gateway", CONFIG, &[one], Ok(())),
         ("radio/gateway", CONFIG, &[two], Ok(())),
         ("radio/gateway", CONFIG, &[&stranger.release[0], one], Ok(())),
@@ -220,7 +221,7 @@ fn the_hub_is_told_what_the_bundle_is() {
         },
     });
     assert_eq!(resource["spec"], expected);
-    let typed: fleet_broker::resources::Bundle = serde_json::from_value(resource.clone()).unwrap();
+    let typed: fleet_broker::resources::Bundle = serde_json::from_value(resource).unwrap();
     assert_eq!(typed.validate(), []);
     assert_eq!(serde_json::to_value(&typed).unwrap()["spec"], expected, "the hub knows every field");
 }
