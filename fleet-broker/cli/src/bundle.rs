@@ -210,6 +210,11 @@ impl Bundle {
         Ok(())
     }
 
+    /// The content, unpacked, of the length that the release says.
+    pub fn content(&self) -> Result<Vec<u8>, BundleError> {
+        pack::unpack(&self.pack_zstd, self.release.pack_len()).map_err(BundleError::Pack)
+    }
+
     /// Checks all that an agent checks before it newly installs a release: who signed, what they may, expiry,
     /// and every object with the parameters' defaults.
     pub fn verify(&self, trust: &Trust, now: UnixSeconds) -> Result<Verified<Release>, BundleError> {
@@ -223,7 +228,7 @@ impl Bundle {
     }
 
     fn check_content(&self, release: &Release) -> Result<(), BundleError> {
-        let content = pack::unpack(&self.pack_zstd, release.pack_len()).map_err(BundleError::Pack)?;
+        let content = self.content()?;
         let found = Digest::of(&content);
         if found != release.pack {
             return Err(BundleError::Digest { found: found.short(), expected: release.pack.short() });
