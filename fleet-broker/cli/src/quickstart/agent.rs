@@ -1,6 +1,6 @@
 //! An agent in this process, on a thread of its own: it is made for a runtime with one thread.
 
-use std::{path::PathBuf, thread::JoinHandle};
+use std::{path::PathBuf, thread::JoinHandle, time::Duration};
 
 use edge_agent::{
     boundary::Boundaries,
@@ -84,7 +84,10 @@ fn run(config: Config, kubeconfig: Option<PathBuf>, stopped: oneshot::Receiver<(
                 edge_agent::run(config, cluster, boundaries, stopped).await
             }
             None => {
-                let cluster = LiveCluster::new(SimCluster::new(Settings::default().into()));
+                // Nobody who tries this out wants to wait for a simulated image to be pulled.
+                let ready_after = Duration::from_millis(500)..=Duration::from_secs(2);
+                let settings = Settings { ready_after, ..Settings::default() };
+                let cluster = LiveCluster::new(SimCluster::new(settings.into()));
                 edge_agent::run(config, cluster, boundaries, stopped).await
             }
         };
