@@ -11,7 +11,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{
     codec::{self, DecodeError},
     cose::{self, Binding, Envelope, EnvelopeError},
-    documents::{Ceilings, ContentError, Document, Parameter, ParameterTarget, ParameterType, Release},
+    documents::{
+        Ceilings, ContentError, Document, IgnoreRule, Parameter, ParameterTarget, ParameterType, Release,
+    },
     ids::{Digest, FleetId, KeyId},
     keys::SigningKey,
     limits,
@@ -290,8 +292,14 @@ fn described(release: &Release, parameter: &Parameter) -> Value {
 
 fn ceilings(ceilings: &Ceilings) -> Value {
     let rules = ceilings.ignore_differences.iter();
-    let rules: Vec<Value> =
-        rules.map(|rule| json!({ "kind": rule.kind, "pointers": rule.pointers })).collect();
+    let described = |rule: &IgnoreRule| {
+        let mut described = json!({ "kind": rule.kind, "pointers": rule.pointers });
+        if let Some(name) = &rule.name {
+            described["name"] = json!(name);
+        }
+        described
+    };
+    let rules: Vec<Value> = rules.map(described).collect();
     let mut described = json!({
         "adopt": format!("{:?}", ceilings.adopt),
         "ignoreDifferences": rules,
