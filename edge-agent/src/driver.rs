@@ -45,6 +45,8 @@ pub struct Setup {
     pub trust: Trust,
     /// The journal's file.
     pub journal: PathBuf,
+    /// Largest it may become.
+    pub journal_bytes: u64,
     /// Where a test may abort it.
     pub boundaries: Boundaries,
 }
@@ -360,14 +362,14 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
 
 /// The journal and the agent it holds. What cannot be read or believed is put aside, and a new life begins.
 fn open(setup: &Setup) -> Result<(Rc<Journal>, Agent, Option<String>), DriveError> {
-    let (journal, held, damage) = Journal::open_or_begin(&setup.journal)?;
+    let (journal, held, damage) = Journal::open_or_begin(&setup.journal, setup.journal_bytes)?;
     let problem = match agent(setup, &journal, held)? {
         Ok(agent) => return Ok((Rc::new(journal), agent, damage.map(|error| noted(&chain(&error))))),
         Err(error) => chain(&error),
     };
     drop(journal);
     journal::put_aside(&setup.journal)?;
-    let (journal, _empty) = Journal::open(&setup.journal)?;
+    let (journal, _empty) = Journal::open(&setup.journal, setup.journal_bytes)?;
     let agent = begin(setup, &journal)?;
     Ok((Rc::new(journal), agent, Some(noted(&problem))))
 }

@@ -125,32 +125,31 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, making it if there is none, and reads it.
-    pub fn open(path: &Path) -> Result<(Self, Held), JournalError> {
-        Self::open_limited(path, MAX_BYTES)
-    }
-
-    /// As [`Self::open`]; a damaged file is put aside as `<path>.corrupt-<unix time>`, never deleted, and a new
-    /// one begun. Returns what was wrong, too, if so.
-    pub fn open_or_begin(path: &Path) -> Result<(Self, Held, Option<JournalError>), JournalError> {
-        match Self::open(path) {
-            Ok((journal, held)) => Ok((journal, held, None)),
-            Err(error @ JournalError::Corrupt { .. }) => {
-                put_aside(path)?;
-                let (journal, held) = Self::open(path)?;
-                Ok((journal, held, Some(error)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) fn open_limited(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
+    /// Opens the journal at `path`, making it if there is none, and reads it. It will not grow beyond `max_bytes`.
+    pub fn open(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
         let connection = Connection::open(path).map_err(|source| failed("open", path, source))?;
         let journal = Self { connection, path: path.to_owned() };
         journal.prepare(max_bytes).map_err(|source| failed("open", path, source))?;
         journal.create()?;
         let held = journal.load()?;
         Ok((journal, held))
+    }
+
+    /// As [`Self::open`]; a damaged file is put aside as `<path>.corrupt-<unix time>`, never deleted, and a new
+    /// one begun. Returns what was wrong, too, if so.
+    pub fn open_or_begin(
+        path: &Path,
+        max_bytes: u64,
+    ) -> Result<(Self, Held, Option<JournalError>), JournalError> {
+        match Self::open(path, max_bytes) {
+            Ok((journal, held)) => Ok((journal, held, None)),
+            Err(error @ JournalError::Corrupt { .. }) => {
+                put_aside(path)?;
+                let (journal, held) = Self::open(path, max_bytes)?;
+                Ok((journal, held, Some(error)))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads everything but the content itself.

@@ -200,22 +200,22 @@ mod tests {
         let objects: [&[u8]; 3] = [b"first", b"", &[7; 20_000]];
         let signed = release(&objects);
         let whole = objects.concat();
-        let check = |content: &[u8], expected: &str| {
-            let verdict = match super::check(&signed, pack(content, WINDOW_LOG).as_slice()) {
+        let compare = |content: &[u8], expected: &str| {
+            let verdict = match check(&signed, pack(content, WINDOW_LOG).as_slice()) {
                 Ok(()) => "good".to_owned(),
                 Err(error) => error.to_string(),
             };
             assert!(verdict.contains(expected), "{verdict}, expected {expected}");
         };
-        check(&whole, "good");
-        check(&whole[..whole.len() - 1], "ends within ConfigMap c2");
-        check(b"", "ends within ConfigMap c0");
-        check(&[whole.as_slice(), b"x"].concat(), "longer than the 20005 bytes");
-        check(&[b"fIrst", &whole[5..]].concat(), "ConfigMap c0 has digest");
+        compare(&whole, "good");
+        compare(&whole[..whole.len() - 1], "ends within ConfigMap c2");
+        compare(b"", "ends within ConfigMap c0");
+        compare(&[whole.as_slice(), b"x"].concat(), "longer than the 20005 bytes");
+        compare(&[b"fIrst", &whole[5..]].concat(), "ConfigMap c0 has digest");
         // A bomb: unpacking stops one byte after the signed length.
-        check(&[whole.as_slice(), &vec![0; 64 << 20]].concat(), "longer than the 20005 bytes");
+        compare(&[whole.as_slice(), &vec![0; 64 << 20]].concat(), "longer than the 20005 bytes");
         let other = Release { pack: Digest::of(b"other"), ..signed.clone() };
-        let error = super::check(&other, pack(&whole, WINDOW_LOG).as_slice()).unwrap_err();
+        let error = check(&other, pack(&whole, WINDOW_LOG).as_slice()).unwrap_err();
         assert!(matches!(error, PackError::Whole { .. }), "{error}");
     }
 
@@ -223,8 +223,8 @@ mod tests {
     fn a_pack_may_not_ask_for_much_memory() {
         let content = vec![1; 8 << 20];
         let signed = release(&[&content]);
-        super::check(&signed, pack(&content, WINDOW_LOG).as_slice()).unwrap();
-        let error = super::check(&signed, pack(&content, 23).as_slice()).unwrap_err();
+        check(&signed, pack(&content, WINDOW_LOG).as_slice()).unwrap();
+        let error = check(&signed, pack(&content, 23).as_slice()).unwrap_err();
         assert!(matches!(error, PackError::Unpack { .. }), "{error}");
     }
 
@@ -238,7 +238,7 @@ mod tests {
             let mut flipped = packed.clone();
             flipped[at] ^= 0x10;
             // A flip the format ignores changes nothing in what unpacks, and that is what was signed.
-            let verdict = super::check(&signed, flipped.as_slice()).is_ok();
+            let verdict = check(&signed, flipped.as_slice()).is_ok();
             *noticed.entry(verdict).or_insert(0) += 1;
             if verdict {
                 assert_eq!(object(&signed, 1, flipped.as_slice()).unwrap(), objects[1]);

@@ -22,6 +22,7 @@ use crate::{
     config::{Config, StateDir},
     control::{self, ControlError},
     driver::{DriveError, Driver, Setup},
+    journal,
     link::{Backoff, LinkConfig, LinkError},
     logic::agent::Identity,
     uplink,
@@ -98,6 +99,7 @@ pub async fn run(
         identity: identity(&config, &state)?,
         trust: trust(&config, &state)?,
         journal: state.journal(),
+        journal_bytes: journal::MAX_BYTES,
         boundaries,
     };
     let (asks, asked) = mpsc::channel(ASKS);

@@ -22,7 +22,7 @@ impl Place {
     }
 
     fn open(&self) -> Result<(Journal, Held), JournalError> {
-        Journal::open(&self.path())
+        Journal::open(&self.path(), MAX_BYTES)
     }
 
     /// Changes the file behind the journal's back, as a flipped bit does.
@@ -124,7 +124,7 @@ fn a_damaged_file_is_put_aside_and_kept() {
     bytes[100..].iter_mut().for_each(|byte| *byte ^= 0x55);
     fs::write(place.path(), &bytes).unwrap();
 
-    let (_journal, held, damage) = Journal::open_or_begin(&place.path()).unwrap();
+    let (_journal, held, damage) = Journal::open_or_begin(&place.path(), MAX_BYTES).unwrap();
     assert!(held.rows.is_empty());
     assert!(matches!(damage, Some(JournalError::Corrupt { .. })), "{damage:?}");
     let aside = place.names().into_iter().find(|name| name.starts_with("journal.corrupt-")).unwrap();
@@ -146,7 +146,7 @@ fn a_newer_journal_is_left_alone() {
     let place = Place::new();
     drop(place.open().unwrap());
     place.alter("PRAGMA user_version = 2");
-    let error = Journal::open_or_begin(&place.path()).unwrap_err();
+    let error = Journal::open_or_begin(&place.path(), MAX_BYTES).unwrap_err();
     assert!(matches!(error, JournalError::Newer { found: 2, .. }), "{error}");
     assert_eq!(place.names(), ["journal"]);
 }
@@ -181,7 +181,7 @@ fn content_grows_piece_by_piece_and_reads_back() {
 #[test]
 fn a_full_disk_loses_nothing_that_was_recorded() {
     let place = Place::new();
-    let (journal, _) = Journal::open_limited(&place.path(), 64 * PAGE_BYTES).unwrap();
+    let (journal, _) = Journal::open(&place.path(), 64 * PAGE_BYTES).unwrap();
     journal.record(&put(&rows()[..6])).unwrap();
     let large = Row::Release(Digest::of(b"large"), vec![5; 1 << 20]);
     let error = journal.record(&put(&[app("gateway", 99), large])).unwrap_err();
