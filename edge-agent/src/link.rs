@@ -31,9 +31,9 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-pub use self::backoff::Backoff;
 use self::connection::{Connection, Current};
-pub(crate) use self::exchange::{Exchange, ExchangeError, exchange};
+pub(crate) use self::exchange::{Exchange, exchange};
+pub use self::{backoff::Backoff, exchange::ExchangeError};
 use crate::tls::{self, TlsError};
 
 /// Keepalive if nothing else is configured: a ping costs some 150 bytes with TLS and TCP, 22 KB a day.

@@ -1,4 +1,16 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
 
+pub mod api;
+mod clock;
+pub mod controller;
+mod enrolment;
+pub mod hub;
+pub mod keys;
+pub mod kubeconfig;
+pub mod logic;
 pub mod pki;
+mod random;
+pub mod resources;
+pub mod serve;
+pub mod store;
 pub mod transport;

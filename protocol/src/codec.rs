@@ -1,10 +1,14 @@
 //! CBOR (RFC 8949), and the only file that knows which crate encodes it.
 //!
-//! Structs are written as maps keyed by the fields' positions, so a new field is only ever added at the end
-//! of its struct. Decoding is strict: named keys, unknown or doubled fields, and trailing bytes are errors.
+//! Structs are written as maps keyed by the fields' positions. A value has one encoding, and only that one
+//! decodes: other spellings (tags, indefinite or longer lengths, names or arrays for structs, text for bytes,
+//! another order, doubled keys) are errors, so nobody can turn signed bytes into others that verify as well.
+//! A field is therefore only ever added at the end of its struct, as an `Option` that is left out when `None`.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::io;
+
+use serde::{Deserialize, Serialize, de::Error};
+use serde_cbor::ser::{IoWrite, Serializer};
 
 /// Bytes that do not decode to what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -22,70 +26,52 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_cbor::ser::to_vec_packed(value).expect("protocol types encode into memory")
 }
 
-/// Decodes exactly one value from all of `bytes`.
-pub fn decode<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
-    let mut deserializer = serde_cbor::Deserializer::from_slice(bytes).disable_named_format();
+/// Decodes exactly one value from all of `bytes`, which must be what [`encode`] makes of it.
+pub fn decode<'a, T>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError>
+where
+    T: Deserialize<'a> + Serialize,
+{
+    let mut deserializer = serde_cbor::Deserializer::from_slice(bytes);
     T::deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
+        .and_then(|value| if is_encoding_of(bytes, &value) { Ok(value) } else { Err(spelled_otherwise()) })
         .map_err(|source| DecodeError { what, source })
 }
 
+fn spelled_otherwise() -> serde_cbor::Error {
+    serde_cbor::Error::custom("the value is not in its one encoding, or bytes follow it")
+}
+
+fn is_encoding_of<T: Serialize>(bytes: &[u8], value: &T) -> bool {
+    let mut rest = Expected(bytes);
+    let written = value.serialize(&mut Serializer::new(&mut IoWrite::new(&mut rest)).packed_format());
+    written.is_ok() && rest.0.is_empty()
+}
+
+/// Compares what is written with what is expected, so that no copy of a decoded secret is ever made.
+struct Expected<'a>(&'a [u8]);
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The empty map, and nothing else: what an unprotected header must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EmptyMap;
-
-impl Serialize for EmptyMap {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        BTreeMap::<u8, u8>::new().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for EmptyMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = EmptyMap;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an empty map")
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<EmptyMap, A::Error> {
-                match map.next_key::<de::IgnoredAny>()? {
-                    None => Ok(EmptyMap),
-                    Some(_) => Err(de::Error::custom("the unprotected header must be empty")),
-                }
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// For `#[serde(deserialize_with)]`: a map whose keys stand in it once. serde's own maps keep the last of two.
-pub fn unique_map<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    V: Deserialize<'de>,
-{
-    struct Visitor<V>(PhantomData<V>);
-    impl<'de, V: Deserialize<'de>> de::Visitor<'de> for Visitor<V> {
-        type Value = BTreeMap<String, V>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a map with unique keys")
-        }
-        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut out = BTreeMap::new();
-            while let Some((key, value)) = map.next_entry::<String, V>()? {
-                if out.insert(key, value).is_some() {
-                    return Err(de::Error::custom("a key stands twice in one map"));
-                }
-            }
-            Ok(out)
-        }
-    }
-    deserializer.deserialize_map(Visitor(PhantomData))
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmptyMap {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_bytes::Bytes;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -94,44 +80,110 @@ mod tests {
         left: u8,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         right: Option<u8>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<u8>,
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Mapped {
-        #[serde(deserialize_with = "unique_map")]
-        map: BTreeMap<String, u8>,
+    enum Choice {
+        Plain,
+        Range { least: i8 },
     }
 
-    #[test]
-    fn structs_are_keyed_by_position() {
-        let bytes = encode(&Pair { left: 7, right: Some(9) });
-        assert_eq!(hex::encode(&bytes), "a200070109");
-        assert_eq!(decode::<Pair>("pair", &bytes).unwrap(), Pair { left: 7, right: Some(9) });
+    fn check<'a, T: Deserialize<'a> + Serialize>(bytes: &'a [u8], decodes: bool, why: &str) {
+        assert_eq!(decode::<T>("test", bytes).is_ok(), decodes, "{why}: {}", hex::encode(bytes));
     }
 
-    #[test]
-    fn decoding_is_strict() {
-        let cases = [
-            ("a100072a", "trailing byte"),
-            ("a2000700", "short"),
-            ("a200070008", "the same field twice"),
-            ("a200070509", "an unknown field"),
-            ("a1646c65667407", "a named field"),
-            ("a0", "a missing field"),
-            ("820709", "an array"),
-            ("", "nothing"),
-        ];
-        for (bytes, why) in cases {
-            assert!(decode::<Pair>("pair", &hex::decode(bytes).unwrap()).is_err(), "{why}");
+    fn check_hex<T: for<'a> Deserialize<'a> + Serialize>(cases: &[(&str, bool, &str)]) {
+        for (text, decodes, why) in cases {
+            check::<T>(&hex::decode(text).unwrap(), *decodes, why);
         }
     }
 
     #[test]
-    fn maps_refuse_a_doubled_key() {
-        assert!(decode::<Mapped>("map", &hex::decode("a100a1616101").unwrap()).is_ok());
-        assert!(decode::<Mapped>("map", &hex::decode("a100a2616101616102").unwrap()).is_err());
-        assert!(decode::<EmptyMap>("header", &[0xa0]).is_ok());
-        assert!(decode::<EmptyMap>("header", &hex::decode("a10102").unwrap()).is_err());
+    fn structs_are_keyed_by_position() {
+        for (pair, expected) in [
+            (Pair { left: 7, right: Some(9), last: None }, "a200070109"),
+            (Pair { left: 7, right: None, last: Some(9) }, "a200070209"),
+            (Pair { left: 7, right: None, last: None }, "a10007"),
+        ] {
+            let bytes = encode(&pair);
+            assert_eq!(hex::encode(&bytes), expected);
+            assert_eq!(decode::<Pair>("pair", &bytes).unwrap(), pair);
+        }
+    }
+
+    #[test]
+    fn a_value_has_one_encoding() {
+        check_hex::<Pair>(&[
+            ("a10007", true, "the encoding"),
+            ("a100072a", false, "trailing byte"),
+            ("a2000700", false, "short"),
+            ("a200070008", false, "the same field twice"),
+            ("a200070509", false, "an unknown field"),
+            ("a1646c65667407", false, "a named field"),
+            ("a0", false, "a missing field"),
+            ("820709", false, "an array"),
+            ("", false, "nothing"),
+            ("a201090007", false, "fields in another order"),
+            ("bf0007ff", false, "an indefinite map"),
+            ("a1001807", false, "a long integer"),
+            ("a1180007", false, "a long key"),
+            ("b8010007", false, "a long length"),
+            ("a2000701f6", false, "null for an absent field"),
+            ("c1a10007", false, "a tagged map"),
+            ("a100c107", false, "a tagged integer"),
+            ("a100f94700", false, "a float for an integer"),
+        ]);
+        check_hex::<String>(&[
+            ("6161", true, "text"),
+            ("4161", false, "bytes for text"),
+            ("7f6161ff", false, "indefinite text"),
+            ("61ff", false, "not UTF-8"),
+        ]);
+        check_hex::<Vec<u8>>(&[
+            ("820102", true, "a list"),
+            ("9f0102ff", false, "an indefinite list"),
+            ("9b0fffffffffffffff01", false, "a huge declared length"),
+            ("9bffffffffffffffff01", false, "the greatest declared length"),
+        ]);
+        check_hex::<BTreeMap<String, u8>>(&[
+            ("a2616101616202", true, "a map"),
+            ("a2616101616102", false, "the same key twice"),
+            ("a2616202616101", false, "keys in another order"),
+        ]);
+        check_hex::<Choice>(&[
+            ("00", true, "a variant"),
+            ("65506c61696e", false, "a named variant"),
+            ("8100", false, "a variant in an array"),
+        ]);
+        check_hex::<EmptyMap>(&[("a0", true, "empty"), ("a10102", false, "filled"), ("80", false, "a list")]);
+    }
+
+    #[test]
+    fn bytes_are_not_text_nor_longer_than_the_input() {
+        check::<&Bytes>(&[0x41, 0x61], true, "bytes");
+        check::<&Bytes>(&[0x61, 0x61], false, "text for bytes");
+        check::<&Bytes>(&[0x60], false, "empty text for bytes");
+        check::<&Bytes>(&[0x5f, 0x41, 0x61, 0xff], false, "indefinite bytes");
+        check::<&Bytes>(&[0x5a, 0xff, 0xff, 0xff, 0xff, 0x61], false, "4 GiB declared");
+        check::<&Bytes>(&[[0x5b].as_slice(), &[0xff; 8]].concat(), false, "16 EiB declared");
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        for (byte, why) in [(0x81, "arrays"), (0xa1, "maps"), (0xc1, "tags"), (0x9f, "indefinite arrays")] {
+            let bomb = vec![byte; 100_000];
+            check::<Vec<u8>>(&bomb, false, why);
+            check::<Pair>(&bomb, false, why);
+            check::<EmptyMap>(&bomb, false, why);
+        }
+    }
+
+    #[test]
+    fn variants_with_fields_read_back() {
+        let choice = Choice::Range { least: -3 };
+        assert_eq!(decode::<Choice>("choice", &encode(&choice)).unwrap(), choice);
+        assert_eq!(hex::encode(encode(&choice)), "a101a10022");
     }
 }

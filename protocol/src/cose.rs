@@ -70,7 +70,7 @@ type Sign<'a> = (&'a Bytes, EmptyMap, &'a Bytes, Vec<(&'a Bytes, EmptyMap, &'a B
 impl<'a> Envelope<'a> {
     /// Reads the shape of a COSE_Sign1.
     pub fn parse_one(kind: DocumentType, bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let (header, EmptyMap, payload, signature): Sign1<'a> =
+        let (header, EmptyMap {}, payload, signature): Sign1<'a> =
             codec::decode("COSE_Sign1", bytes).map_err(EnvelopeError::Shape)?;
         let signature = Signature::parse(kind, header, signature)?;
         Ok(Self { payload, signatures: vec![signature], form: Form::One })
@@ -78,7 +78,7 @@ impl<'a> Envelope<'a> {
 
     /// Reads the shape of a COSE_Sign.
     pub fn parse_many(kind: DocumentType, bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let (header, EmptyMap, payload, signatures): Sign<'a> =
+        let (header, EmptyMap {}, payload, signatures): Sign<'a> =
             codec::decode("COSE_Sign", bytes).map_err(EnvelopeError::Shape)?;
         if !header.is_empty() {
             return Err(EnvelopeError::Header(kind.name()));
@@ -88,7 +88,7 @@ impl<'a> Envelope<'a> {
         }
         let signatures = signatures
             .into_iter()
-            .map(|(header, EmptyMap, bytes)| Signature::parse(kind, header, bytes))
+            .map(|(header, EmptyMap {}, bytes)| Signature::parse(kind, header, bytes))
             .collect::<Result<_, _>>()?;
         Ok(Self { payload, signatures, form: Form::Many })
     }
@@ -98,8 +98,9 @@ impl<'a> Envelope<'a> {
         self.signatures.iter().map(|signature| signature.key)
     }
 
-    /// The payload of an envelope whose digest was pinned; whoever calls this checks its signatures next.
-    pub(crate) fn pinned_payload(&self) -> &'a [u8] {
+    /// What it claims to carry: to be shown as such, or because its digest was pinned and its signatures are
+    /// checked next.
+    pub fn claimed_payload(&self) -> &'a [u8] {
         self.payload
     }
 
@@ -146,7 +147,7 @@ pub fn sign_one(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> Vec<u
     let header = protected_header(binding.kind, &key.public().id());
     let message = signature_structure_1(&header, &external_aad(binding), payload);
     let signature = key.sign(&message);
-    codec::encode(&(Bytes::new(&header), EmptyMap, Bytes::new(payload), Bytes::new(&signature)))
+    codec::encode(&(Bytes::new(&header), EmptyMap {}, Bytes::new(payload), Bytes::new(&signature)))
 }
 
 /// Signs `payload` as a COSE_Sign with one signature for each key.
@@ -180,9 +181,11 @@ fn signature_for(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> (Vec
 }
 
 fn encode_many(payload: &[u8], signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
-    let signatures: Vec<_> =
-        signatures.iter().map(|(header, bytes)| (Bytes::new(header), EmptyMap, Bytes::new(bytes))).collect();
-    codec::encode(&(Bytes::new(&[]), EmptyMap, Bytes::new(payload), signatures))
+    let signatures: Vec<_> = signatures
+        .iter()
+        .map(|(header, bytes)| (Bytes::new(header), EmptyMap {}, Bytes::new(bytes)))
+        .collect();
+    codec::encode(&(Bytes::new(&[]), EmptyMap {}, Bytes::new(payload), signatures))
 }
 
 /// `{1: -19, 4: key id, 16: type}` in its one deterministic encoding (RFC 8949, 4.2).

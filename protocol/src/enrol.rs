@@ -4,12 +4,12 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use zeroize::Zeroizing;
 
 use crate::{
     codec,
-    ids::{ClusterId, Digest, FleetId, TokenId},
+    ids::{ClusterId, Digest, FleetId, IdError, TokenId},
     keys::{PublicKey, SIGNATURE_BYTES, SigningKey},
 };
 
@@ -43,14 +43,19 @@ pub struct JoinCode {
     pub secret: JoinSecret,
 }
 
-/// The secret of a join code: 128 random bits. Never prints.
+/// The secret of a join code: 128 random bits. Never prints, and is wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct JoinSecret(#[serde(with = "serde_bytes")] Vec<u8>);
+pub struct JoinSecret(
+    #[serde(serialize_with = "serde_bytes::serialize", deserialize_with = "secret_bytes")] Vec<u8>,
+);
 
 impl JoinSecret {
+    /// Length in bytes.
+    pub const LEN: usize = 16;
+
     /// Wraps 16 secret, uniformly random bytes.
-    pub fn new(bytes: [u8; 16]) -> Self {
+    pub fn new(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes.to_vec())
     }
 
@@ -60,10 +65,20 @@ impl JoinSecret {
     }
 }
 
-impl From<&[u8]> for JoinSecret {
-    fn from(bytes: &[u8]) -> Self {
-        Self(bytes.to_vec())
+impl TryFrom<&[u8]> for JoinSecret {
+    type Error = IdError;
+    fn try_from(bytes: &[u8]) -> Result<Self, IdError> {
+        if bytes.len() == Self::LEN {
+            return Ok(Self(bytes.to_vec()));
+        }
+        // What came may be most of a secret, so the error does not show it.
+        Err(IdError { what: "join secret", value: "..".to_owned(), rule: "it must be 16 bytes long" })
     }
+}
+
+fn secret_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let bytes: Vec<u8> = serde_bytes::deserialize(deserializer)?;
+    if bytes.len() == JoinSecret::LEN { Ok(bytes) } else { Err(D::Error::custom("the secret has 16 bytes")) }
 }
 
 impl fmt::Debug for JoinSecret {
@@ -148,12 +163,13 @@ impl EnrolAsk {
         Self { cluster: code.cluster.clone(), identity: identity.public(), csr, mac, proof }
     }
 
-    /// Whether both proofs hold. The comparison takes the same time wherever they differ.
-    pub fn is_proved(&self, token: &TokenId, secret: &JoinSecret) -> bool {
+    /// Whether it asks to be the `cluster` its token is for, and both proofs hold. The comparison takes the
+    /// same time wherever they differ.
+    pub fn is_proved(&self, cluster: &ClusterId, token: &TokenId, secret: &JoinSecret) -> bool {
         let bound = bound_bytes(&self.cluster, token, &self.identity, &self.csr);
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let signed = self.proof.len() == SIGNATURE_BYTES && self.identity.verifies(&bound, &self.proof);
-        signed && hmac::verify(&key, &bound, &self.mac).is_ok()
+        signed && &self.cluster == cluster && hmac::verify(&key, &bound, &self.mac).is_ok()
     }
 }
 

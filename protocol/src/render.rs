@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::{
-    documents::{ObjectEntry, Release},
+    documents::{ObjectEntry, ParameterType, Release, pointer},
     ids::Digest,
 };
 
@@ -82,27 +82,40 @@ pub fn render(
     check_identity(entry, &object)?;
     for (parameter, value) in values {
         for pointer in targets_in(release, parameter, index) {
-            set(entry, &mut object, parameter, pointer, value)?;
+            Aim { entry, parameter, pointer }.set(&mut object, value)?;
         }
     }
     for pointer in release.ignored_pointers(entry) {
         remove(&mut object, pointer);
     }
     check_identity(entry, &object)?;
+    // serde_json keeps a map's keys sorted, so the digest is the same however the release's author wrote it.
     let digest = Digest::of(object.to_string().as_bytes());
     Ok(Rendered { object, digest })
 }
 
-/// Refuses a parameter whose targets no parameter may set, at the time a release is made.
+/// Refuses a parameter whose targets no parameter may set or that cannot hold its values, at the time a
+/// release is made. `objects` are the release's, in its order.
 pub fn check_targets(release: &Release, objects: &[Value]) -> Result<(), RenderError> {
-    for parameter in &release.parameters {
-        for target in &parameter.targets {
-            let (entry, object) =
-                (&release.objects[target.object as usize], &objects[target.object as usize]);
-            scalar_at(entry, object, &parameter.name, &target.pointer)?;
+    for (index, (entry, object)) in release.objects.iter().zip(objects).enumerate() {
+        for parameter in &release.parameters {
+            for pointer in targets_in(release, &parameter.name, index) {
+                let aim = Aim { entry, parameter: &parameter.name, pointer };
+                let place = aim.scalar_in(object)?;
+                examples(&parameter.of).iter().try_for_each(|value| aim.typed(place, value).map(drop))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Values that fit a place only if every value of the type does.
+fn examples(of: &ParameterType) -> Vec<String> {
+    match of {
+        ParameterType::Enum(values) => values.clone(),
+        ParameterType::Integer { min, max } => vec![min.to_string(), max.to_string()],
+        ParameterType::Text { .. } => vec![String::new()],
+    }
 }
 
 fn targets_in<'a>(release: &'a Release, parameter: &str, index: usize) -> impl Iterator<Item = &'a str> {
@@ -133,53 +146,53 @@ fn check_identity(entry: &ObjectEntry, object: &Value) -> Result<(), RenderError
     Ok(())
 }
 
-fn set(
-    entry: &ObjectEntry,
-    object: &mut Value,
-    parameter: &str,
-    pointer: &str,
-    value: &str,
-) -> Result<(), RenderError> {
-    let new = match scalar_at(entry, object, parameter, pointer)? {
-        Value::Number(_) => value.parse::<i64>().ok().map(Value::from),
-        Value::Bool(_) => value.parse::<bool>().ok().map(Value::from),
-        Value::String(_) => Some(Value::from(value)),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    let new = new.ok_or_else(|| refuse(entry, parameter, pointer, "the value is of another type"))?;
-    if let Some(place) = object.pointer_mut(pointer) {
-        *place = new;
-    }
-    Ok(())
+/// One parameter aimed at one place.
+struct Aim<'a> {
+    entry: &'a ObjectEntry,
+    parameter: &'a str,
+    pointer: &'a str,
 }
 
-fn scalar_at<'a>(
-    entry: &ObjectEntry,
-    object: &'a Value,
-    parameter: &str,
-    pointer: &str,
-) -> Result<&'a Value, RenderError> {
-    let refuse = |rule| Err(refuse(entry, parameter, pointer, rule));
-    if entry.group == "rbac.authorization.k8s.io" {
-        return refuse("nothing in RBAC may be set");
+impl Aim<'_> {
+    fn set(&self, object: &mut Value, value: &str) -> Result<(), RenderError> {
+        let new = self.typed(self.scalar_in(object)?, value)?;
+        if let Some(place) = object.pointer_mut(self.pointer) {
+            *place = new;
+        }
+        Ok(())
     }
-    let free_metadata = ["/metadata/labels/", "/metadata/annotations/"];
-    let top = pointer.split('/').nth(1).unwrap_or_default();
-    let identity = top == "apiVersion" || top == "kind";
-    let metadata = top == "metadata" && !free_metadata.iter().any(|start| pointer.starts_with(start));
-    if identity || metadata {
-        return refuse("an object's identity may not be set");
-    }
-    match object.pointer(pointer) {
-        Some(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => Ok(value),
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) => refuse("only a whole scalar may be set"),
-        None => refuse("it does not exist"),
-    }
-}
 
-fn refuse(entry: &ObjectEntry, parameter: &str, pointer: &str, rule: &'static str) -> RenderError {
-    let (parameter, pointer) = (parameter.to_owned(), pointer.to_owned());
-    RenderError::Target { object: entry.to_string(), parameter, pointer, rule }
+    fn scalar_in<'o>(&self, object: &'o Value) -> Result<&'o Value, RenderError> {
+        if !self.entry.is_settable() {
+            return Err(self.refuse("nothing in RBAC may be set"));
+        }
+        if !pointer::is_well_formed(self.pointer) || !pointer::may_be_set(self.pointer) {
+            return Err(self.refuse("an object's identity may not be set"));
+        }
+        match object.pointer(self.pointer) {
+            Some(value @ (Value::Bool(_) | Value::Number(_) | Value::String(_))) => Ok(value),
+            Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
+                Err(self.refuse("only a whole scalar may be set"))
+            }
+            None => Err(self.refuse("it does not exist")),
+        }
+    }
+
+    /// The value in the type that `place` holds.
+    fn typed(&self, place: &Value, value: &str) -> Result<Value, RenderError> {
+        let typed = match place {
+            Value::Number(_) => value.parse::<i64>().ok().map(Value::from),
+            Value::Bool(_) => value.parse::<bool>().ok().map(Value::from),
+            Value::String(_) => Some(Value::from(value)),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        };
+        typed.ok_or_else(|| self.refuse("the value is of another type"))
+    }
+
+    fn refuse(&self, rule: &'static str) -> RenderError {
+        let (parameter, pointer) = (self.parameter.to_owned(), self.pointer.to_owned());
+        RenderError::Target { object: self.entry.to_string(), parameter, pointer, rule }
+    }
 }
 
 fn remove(object: &mut Value, pointer: &str) {
@@ -187,5 +200,35 @@ fn remove(object: &mut Value, pointer: &str) {
     let key = key.replace("~1", "/").replace("~0", "~");
     if let Some(Value::Object(map)) = object.pointer_mut(parent) {
         map.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_others_is_removed() {
+        let object = json!({ "a": { "b/c": 1, "d~e": 2, "f": [{ "g": 3 }, 4] }, "": 5 });
+        let cases = [
+            ("/a/b~1c", json!({ "a": { "d~e": 2, "f": [{ "g": 3 }, 4] }, "": 5 })),
+            ("/a/d~0e", json!({ "a": { "b/c": 1, "f": [{ "g": 3 }, 4] }, "": 5 })),
+            ("/a/f/0/g", json!({ "a": { "b/c": 1, "d~e": 2, "f": [{}, 4] }, "": 5 })),
+            ("/a", json!({ "": 5 })),
+            ("/", json!({ "a": { "b/c": 1, "d~e": 2, "f": [{ "g": 3 }, 4] } })),
+            // Elements of lists have no name of their own, so they stay; so does all that is not there.
+            ("/a/f/1", object.clone()),
+            ("/a/x", object.clone()),
+            ("/x/y", object.clone()),
+            ("a", object.clone()),
+            ("", object.clone()),
+        ];
+        for (pointer, expected) in cases {
+            let mut object = object.clone();
+            remove(&mut object, pointer);
+            assert_eq!(object, expected, "{pointer:?}");
+        }
     }
 }

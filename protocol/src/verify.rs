@@ -110,6 +110,14 @@ pub enum VerifyError {
         /// Digest that was pinned.
         expected: Digest,
     },
+    /// Not the root that follows the one in force.
+    #[error("the root has version {found}, after {held} only the very next is taken")]
+    Successor {
+        /// Its version.
+        found: u32,
+        /// The version in force.
+        held: u32,
+    },
     /// Its objects reach beyond what its signers may release.
     #[error("release of {app} is not signed as its objects need: {problem}")]
     Scope {
@@ -176,13 +184,46 @@ impl Trust {
         let what = Root::TYPE.name();
         let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
         // The pin vouches for these exact bytes, so reading its keys before checking them is no leap of faith.
-        let unchecked: Root = codec::decode(what, envelope.pinned_payload())
+        let unchecked: Root = codec::decode(what, envelope.claimed_payload())
             .map_err(|source| VerifyError::Decode { what, source })?;
         unchecked.check().map_err(|source| VerifyError::Content { what, source })?;
         let keys = unchecked.keys_of(&unchecked.root.keys);
         let binding = Binding { kind: Root::TYPE, fleet, cluster: None };
-        let root = open(&envelope, binding, &keys, unchecked.root.threshold, found)?;
+        let root: Verified<Root> = open(&envelope, binding, &keys, unchecked.root.threshold, found)?;
+        same_fleet(&root, fleet)?;
         Ok(Self { root })
+    }
+
+    /// The trust that the next root brings: exactly one version on, signed by the thresholds of both this
+    /// root and itself, never of an earlier epoch. Whether either has expired does not matter.
+    pub fn rotate(&self, bytes: &[u8]) -> Result<Self, VerifyError> {
+        let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
+        let fleet = &self.root.fleet;
+        let signed_as = |root: &Root| {
+            let binding = Binding { kind: Root::TYPE, fleet, cluster: None };
+            let keys = root.keys_of(&root.root.keys);
+            open::<Root>(&envelope, binding, &keys, root.root.threshold, Digest::of(bytes))
+        };
+        let next = signed_as(&self.root)?;
+        if self.root.version.checked_add(1) != Some(next.version) {
+            return Err(VerifyError::Successor { found: next.version, held: self.root.version });
+        }
+        let next = signed_as(&next)?;
+        same_fleet(&next, fleet)?;
+        if next.min_epoch < self.root.min_epoch {
+            return Err(bad_root("min_epoch", "is below that of the root before"));
+        }
+        Ok(Self { root: next })
+    }
+
+    /// Trusts a root that came whole by a safe way, such as a file on an operator's disk: it says itself which
+    /// fleet it rules, and must still be signed as it demands.
+    pub fn given(bytes: &[u8]) -> Result<Self, VerifyError> {
+        let what = Root::TYPE.name();
+        let envelope = envelope::<Root>(bytes, Envelope::parse_many)?;
+        let claimed: Root = codec::decode(what, envelope.claimed_payload())
+            .map_err(|source| VerifyError::Decode { what, source })?;
+        Self::pin(bytes, &claimed.fleet, Digest::of(bytes))
     }
 
     /// The root in force.
@@ -217,16 +258,27 @@ impl Trust {
     }
 
     fn check_scope(&self, release: &Verified<Release>) -> Result<(), VerifyError> {
-        let problems: Vec<String> = match self.root.release_roles(&release.app.tenant).collect::<Vec<_>>() {
-            roles if roles.is_empty() => vec![format!("no key releases for tenant {}", release.app.tenant)],
-            roles => roles.into_iter().filter_map(|role| role_problem(role, release)).collect(),
-        };
-        let roles = self.root.release_roles(&release.app.tenant).count();
-        if problems.len() < roles.max(1) {
-            return Ok(());
+        let tenant = &release.app.tenant;
+        let mut problems = Vec::new();
+        for role in self.root.release_roles(tenant) {
+            match role_problem(role, release) {
+                Some(problem) => problems.push(problem),
+                None => return Ok(()),
+            }
+        }
+        if problems.is_empty() {
+            problems.push(format!("no key releases for tenant {tenant}"));
         }
         Err(VerifyError::Scope { app: release.app.to_string(), problem: problems.join("; ") })
     }
+}
+
+fn same_fleet(root: &Root, fleet: &FleetId) -> Result<(), VerifyError> {
+    if &root.fleet == fleet { Ok(()) } else { Err(bad_root("fleet", "is not the fleet it was signed for")) }
+}
+
+fn bad_root(field: &str, problem: &str) -> VerifyError {
+    VerifyError::Content { what: Root::TYPE.name(), source: ContentError::new(field, problem) }
 }
 
 /// Why `role` does not allow `release`; none if it does.

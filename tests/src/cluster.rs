@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -20,6 +20,19 @@ pub fn kubeconfig() -> Result<PathBuf> {
          or set EDGEFLEET_TEST_KUBECONFIG to the kubeconfig of one that it may change",
     )?;
     Ok(path.into())
+}
+
+/// A program that `tests/run` builds for the tests: `kubectl`, or `control-plane` for a cluster of one's own.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let tools = setting("EDGEFLEET_TEST_TOOLS")
+        .with_context(|| format!("this test needs {name}: run it by tests/run, which builds it"))?;
+    let program = PathBuf::from(tools).join(name);
+    ensure!(program.is_file(), "{} is missing: remove its folder and run tests/run", program.display());
+    Ok(program)
 }
 
 /// Runs kubectl on the shared cluster: [`Kubectl::run`].
@@ -45,11 +58,7 @@ impl Kubectl {
     ///
     /// When `tests/run` has not built kubectl.
     pub fn new(kubeconfig: PathBuf) -> Result<Self> {
-        let tools = setting("EDGEFLEET_TEST_TOOLS").context(
-            "this test needs kubectl: run it by tests/run, which builds it, \
-             or set EDGEFLEET_TEST_TOOLS to a folder that holds it",
-        )?;
-        Ok(Self { program: PathBuf::from(tools).join("kubectl"), kubeconfig })
+        Ok(Self { program: tool("kubectl")?, kubeconfig })
     }
 
     /// Runs kubectl and returns what it printed to its standard output.
@@ -85,7 +94,8 @@ impl Kubectl {
         String::from_utf8(output.stdout).with_context(what)
     }
 
-    fn command(&self, arguments: &[&str]) -> std::process::Command {
+    /// The command that [`Kubectl::run`] runs, for one that does not end by itself.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         let folder = self.kubeconfig.parent().unwrap_or(&self.kubeconfig);
         command

@@ -13,7 +13,7 @@ mod seed;
 mod setting;
 mod wait;
 
-pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl};
+pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl, tool};
 pub use network::{CutProxy, free_port};
 pub use process::Process;
 pub use real_input::module_dir;

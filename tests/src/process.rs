@@ -32,11 +32,12 @@ impl Process {
     /// When there is no such program.
     pub fn spawn(name: &str, command: &Command) -> Result<Self> {
         let log = NamedTempFile::with_prefix(format!("{name}-"))?;
+        let output = log.reopen()?;
         let child = killed_with_parent(command)
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(log.reopen()?)
-            .stderr(log.reopen()?)
+            .stdout(output.try_clone()?)
+            .stderr(output)
             .spawn()
             .with_context(|| format!("start {name}: {command:?} (setpriv is in util-linux)"))?;
         Ok(Self { name: name.into(), child, log })
@@ -202,7 +203,12 @@ mod tests {
 
     #[tokio::test]
     async fn ends_when_the_thread_that_spawned_it_dies() -> Result<()> {
-        let spawning = std::thread::Builder::new().spawn(|| shell("sleep 600"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let spawning = std::thread::Builder::new().spawn(move || {
+            let mut process = shell("echo ready; sleep 600")?;
+            runtime.block_on(process.printed("ready", SOON))?;
+            anyhow::Ok(process)
+        })?;
         let mut process = spawning.join().expect("the thread does not panic")?;
         assert!(!process.wait(SOON).await?.success());
         Ok(())

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn finds_published_manifests() -> Result<()> {
         for (module, file) in [
-            ("github.com/cert-manager/cert-manager", "deploy/charts/cert-manager/Chart.template.yaml"),
+            ("github.com/cert-manager/cert-manager", "deploy/charts/cert-manager/values.yaml"),
             ("github.com/prometheus-operator/prometheus-operator", "bundle.yaml"),
             ("k8s.io/kubernetes", "cluster/addons/metrics-server/metrics-server-deployment.yaml"),
             ("k8s.io/kubernetes", "cluster/addons/node-problem-detector/npd.yaml"),

@@ -169,7 +169,12 @@ impl Api {
         let path = format!("{collection}?limit={MAX_LISTED}&labelSelector={}", encode(selector));
         let answer = self.call(Method::GET, &path, JSON, None).await?;
         let bytes = self.accept(answer, kind).await?;
-        let List { items } = parse(&bytes)?;
+        let List { mut items } = parse(&bytes)?;
+        for item in items.iter_mut().filter_map(Value::as_object_mut) {
+            // Items of a list of a built-in kind do not repeat what they are.
+            item.insert("apiVersion".into(), json!(kind.api_version()));
+            item.insert("kind".into(), json!(kind.kind));
+        }
         Ok(Response::List(items))
     }
 

@@ -179,7 +179,7 @@ pub enum ClusterError {
     Conflict {
         /// Which object.
         object: Box<ObjectRef>,
-        /// Whose fields.
+        /// Whose fields, in order.
         conflicts: Vec<FieldConflict>,
         /// The API server's words.
         message: String,
@@ -285,7 +285,7 @@ pub enum ClusterError {
 }
 
 /// A field that another manager owns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldConflict {
     /// The other manager.
     pub manager: String,

@@ -109,7 +109,10 @@ impl Status {
         }
         let of_fields =
             self.details.causes.into_iter().filter(|cause| cause.reason == "FieldManagerConflict");
-        let conflicts: Vec<_> = of_fields.take(MAX_CAUSES).map(StatusCause::conflict).collect();
+        let mut conflicts: Vec<_> = of_fields.map(StatusCause::conflict).collect();
+        // The API server names managers in the order of a Go map, which is none.
+        conflicts.sort_unstable();
+        conflicts.truncate(MAX_CAUSES);
         if conflicts.is_empty() {
             return ClusterError::Contended { object, message };
         }
@@ -280,7 +283,7 @@ mod tests {
             status.about(&object, Verb::Apply),
             ClusterError::Conflict {
                 object: Box::new(object),
-                conflicts: vec![conflict("kubectl", ".data.a"), conflict("helm", ".data.b")],
+                conflicts: vec![conflict("helm", ".data.b"), conflict("kubectl", ".data.a")],
                 message: "Apply failed with 2 conflicts".into(),
             }
         );

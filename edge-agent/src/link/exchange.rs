@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS,
+    AsyncClient, ClientError, Event, EventLoop, MqttOptions, Packet, PublishOptions, QoS,
     SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
@@ -34,10 +34,10 @@ pub(crate) struct Exchange<'a> {
 pub enum ExchangeError {
     /// The crate refused the request before sending it.
     #[error("cannot send the question")]
-    Send(#[source] Box<rumqttc::ClientError>),
+    Send(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection was not made or was lost.
     #[error("the connection was refused or lost")]
-    Lost(#[source] Box<ConnectionError>),
+    Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The hub would not let the answer be read.
     #[error("the hub refused the subscription to the answer")]
     NotSubscribed,
@@ -70,7 +70,7 @@ async fn converse(
     mut eventloop: EventLoop,
     question: Vec<u8>,
 ) -> Result<Bytes, ExchangeError> {
-    let sending = |error| ExchangeError::Send(Box::new(error));
+    let sending = |error: ClientError| ExchangeError::Send(Box::new(error));
     client.try_subscribe(what.answer, QoS::AtLeastOnce).map_err(sending)?;
     let mut question = Some(question);
     loop {

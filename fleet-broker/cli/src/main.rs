@@ -1,3 +1,50 @@
 //! The command line: keys, bundles, clusters, quickstart.
 
-fn main() {}
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use edgefleet::{
+    clock,
+    commands::{Command, Context, Exit},
+    output::Output,
+};
+
+/// Runs fleets of small Kubernetes clusters: makes keys, builds and signs what clusters run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgefleet",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 hub unreachable, 124 timeout."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr().lock());
+    let color = stderr.is_terminal() && !no_color();
+    let output = Output { data: &mut stdout, messages: &mut stderr, color };
+    let mut context = Context { now: clock::now(), stdin: &mut stdin, output };
+    let exit = match cli.command.run(&mut context) {
+        Ok(()) => Exit::Ok,
+        Err(error) if error.exit() == Exit::Ok => Exit::Ok,
+        Err(error) => {
+            // Where even this cannot be printed, the exit code still says it.
+            let _ = context.output.error(&error);
+            error.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Whether the user asked for no colours (no-color.org).
+#[allow(clippy::disallowed_methods, reason = "configuration is read in main")]
+fn no_color() -> bool {
+    std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty())
+}

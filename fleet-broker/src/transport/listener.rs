@@ -77,7 +77,7 @@ impl ClusterListener {
                     let Some(stream) = handshaken else {
                         return;
                     };
-                    let Some(cluster) = admitted(&stream, peer, &presence) else {
+                    let Some(cluster) = named(&stream, peer) else {
                         return;
                     };
                     session::serve_cluster(stream, peer, cluster, presence, acknowledge_within).await;
@@ -157,15 +157,11 @@ async fn handshake(
     }
 }
 
-/// The cluster a connection's certificate names, if the registry lets it in.
-fn admitted(stream: &TlsStream<TcpStream>, peer: SocketAddr, presence: &Presence) -> Option<ClusterId> {
+/// The cluster a connection's certificate names.
+fn named(stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Option<ClusterId> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     match tls::cluster_of(certificate) {
-        Ok(cluster) if presence.accepts(&cluster) => Some(cluster),
-        Ok(cluster) => {
-            warn!(%peer, %cluster, "refused a cluster: revoked or unknown");
-            None
-        }
+        Ok(cluster) => Some(cluster),
         Err(error) => {
             warn!(%peer, %error, "refused a client certificate");
             None

@@ -66,7 +66,7 @@ pub(super) async fn serve_cluster(
         left_cleanly: AtomicBool::new(false),
         acknowledge_within,
     });
-    let access = Arc::new(ClusterAccess::new(cluster.clone()));
+    let access = Arc::new(ClusterAccess::new(cluster.clone(), Arc::clone(&presence)));
     let config = config(limits::PACKET_BYTES, Arc::clone(&session) as _);
     serve(stream, peer, config, router, access, stopped).await;
     presence.depart(&cluster, connection, session.left_cleanly.load(Ordering::Acquire)).await;

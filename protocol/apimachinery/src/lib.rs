@@ -3,5 +3,8 @@
 pub mod apply;
 pub mod fields;
 pub mod meta;
+pub mod names;
 pub mod patch;
 pub mod schema;
+pub mod selector;
+pub mod table;

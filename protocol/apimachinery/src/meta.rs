@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-/// How deep an object may be nested. It is what the JSON parser itself accepts, so every object that was
-/// parsed passes, and no recursion over an object can exhaust a stack.
-pub const MAX_DEPTH: usize = 128;
+/// How deep JSON may be nested, which is what the parser accepts, so that no recursion can exhaust a stack.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// How deep an object may be nested apart from its managedFields. Those are as deep as the object and a few
+/// levels of their own, and the parser must accept them too.
+pub const MAX_DEPTH: usize = MAX_JSON_DEPTH - 8;
 
 /// A kind within a group and version: `apps/v1, Kind=Deployment`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,6 +262,21 @@ pub(crate) fn is_at_most_deep(value: &Value, limit: usize) -> bool {
         Value::Object(map) => map.values().all(|value| is_at_most_deep(value, below)),
         Value::Array(list) => list.iter().all(|value| is_at_most_deep(value, below)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+/// Whether an object apart from its managedFields keeps to [`MAX_DEPTH`].
+pub(crate) fn is_shallow(object: &Value) -> bool {
+    let is_shallow_field = |(name, value): (&String, &Value)| match value.as_object() {
+        Some(metadata) if name == "metadata" => {
+            let mut counted = metadata.iter().filter(|(name, _)| *name != "managedFields");
+            counted.all(|(_, value)| is_at_most_deep(value, MAX_DEPTH - 2))
+        }
+        _ => is_at_most_deep(value, MAX_DEPTH - 1),
+    };
+    match object.as_object() {
+        Some(fields) => fields.iter().all(is_shallow_field),
+        None => is_at_most_deep(object, MAX_DEPTH),
     }
 }
 

@@ -3,7 +3,7 @@
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
-use crate::meta::{MAX_DEPTH, is_at_most_deep};
+use crate::meta::{MAX_JSON_DEPTH, is_at_most_deep};
 
 /// How many operations one JSON patch may have; the API server's own limit.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -30,7 +30,7 @@ pub enum PatchError {
     #[error("the JSON patch copies more than {MAX_PATCH_BYTES} bytes")]
     CopiesTooMuch,
     /// The patched object would be nested too deep.
-    #[error("the patched object is nested deeper than {MAX_DEPTH} levels")]
+    #[error("the patched object is nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
     /// One operation does not fit the object.
     #[error("operation {position} of the JSON patch, {operation} \"{path}\", does not fit the object")]
@@ -120,7 +120,7 @@ fn name(operation: &PatchOperation) -> &'static str {
 }
 
 fn check_depth(patched: Value) -> Result<Value, PatchError> {
-    if is_at_most_deep(&patched, MAX_DEPTH) { Ok(patched) } else { Err(PatchError::TooDeep) }
+    if is_at_most_deep(&patched, MAX_JSON_DEPTH) { Ok(patched) } else { Err(PatchError::TooDeep) }
 }
 
 #[cfg(test)]

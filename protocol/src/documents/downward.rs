@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentError, Document, DocumentType, at_most, short, unique};
 use crate::{
-    codec,
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name, Nonce},
     limits,
     order::Order,
@@ -48,7 +47,6 @@ pub struct DesiredRelease {
     /// Length of the release's envelope in bytes.
     pub len: u32,
     /// Final values of its parameters.
-    #[serde(deserialize_with = "codec::unique_map")]
     pub values: BTreeMap<String, String>,
     /// What the agent does with it.
     pub mode: Mode,
@@ -136,6 +134,9 @@ impl Document for Desired {
     fn check(&self) -> Result<(), ContentError> {
         at_most("releases", &self.releases, limits::APPLICATIONS)?;
         at_most("remove", &self.remove, limits::APPLICATIONS)?;
+        if self.install_by > self.issued.plus(limits::INSTALL_BY_SECONDS) {
+            return Err(ContentError::new("install_by", "lies too long after it was issued"));
+        }
         unique("applications", self.releases.iter().map(|release| &release.app).chain(&self.remove))?;
         for release in &self.releases {
             let field = release.app.to_string();
@@ -156,8 +157,18 @@ impl Document for Head {
     const TYPE: DocumentType = DocumentType::Head;
 
     fn check(&self) -> Result<(), ContentError> {
+        self.check_within(limits::HEAD_FRESH_SECONDS)
+    }
+}
+
+impl Head {
+    fn check_within(&self, fresh_seconds: u64) -> Result<(), ContentError> {
         at_most("permits", &self.permits, limits::APPLICATIONS)?;
-        unique("permits", self.permits.iter().map(|permit| &permit.app))
+        unique("permits", self.permits.iter().map(|permit| &permit.app))?;
+        if self.fresh_until > self.hub_time.plus(fresh_seconds) {
+            return Err(ContentError::new("fresh_until", "lies too long after the hub's time"));
+        }
+        Ok(())
     }
 }
 
@@ -165,7 +176,10 @@ impl Document for CarryHead {
     const TYPE: DocumentType = DocumentType::CarryHead;
 
     fn check(&self) -> Result<(), ContentError> {
-        self.head.check()
+        if self.head.nonce.is_some() {
+            return Err(ContentError::new("nonce", "a head carried by hand answers no challenge"));
+        }
+        self.head.check_within(limits::INSTALL_BY_SECONDS)
     }
 }
 

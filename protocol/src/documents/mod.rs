@@ -2,6 +2,8 @@
 
 mod blob;
 mod downward;
+mod kinds;
+pub(crate) mod pointer;
 mod release;
 mod root;
 mod upward;

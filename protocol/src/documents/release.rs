@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentError, Document, DocumentType, at_most, short, unique};
+use super::{ContentError, Document, DocumentType, at_most, kinds, pointer, short, unique};
 use crate::{
     ids::{AppId, Digest, IdError, Name},
     limits,
@@ -63,12 +63,12 @@ pub struct ObjectEntry {
 pub struct ObjectName(String);
 
 impl ObjectName {
-    /// Checks that the text can be one segment of a URL's path.
+    /// Checks that the text can be one segment of a URL's path, unescaped (`pchar` of RFC 3986, 3.3).
     pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
         let text = text.into();
-        let printable = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b'%');
-        if !printable || text.is_empty() || text.len() > 253 || text == "." || text == ".." {
-            let rule = "use 1 to 253 printable characters without '/' and '%', and not '.' or '..'";
+        let is_segment = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b));
+        if !is_segment || text.is_empty() || text.len() > 253 || text == "." || text == ".." {
+            let rule = "use 1 to 253 letters, digits and -._~!$&'()*+,;=:@, and not '.' or '..'";
             return Err(IdError { what: "object name", value: text.chars().take(80).collect(), rule });
         }
         Ok(Self(text))
@@ -260,18 +260,78 @@ impl Release {
             if u64::from(object.len) > limits::OBJECT_BYTES {
                 return Err(ContentError::new(object.to_string(), "larger than any API server takes"));
             }
-            if object.kind.is_empty() || object.version.is_empty() {
-                return Err(ContentError::new(object.to_string(), "has no kind or no version"));
-            }
-            if let Some(namespace) = object.namespace.as_ref().filter(|name| !self.scope.contains(name)) {
-                let problem = format!("namespace {namespace} is not in the release's scope");
-                return Err(ContentError::new(object.to_string(), problem));
-            }
+            object.check()?;
+            self.check_namespace(&object.to_string(), object.namespace.as_ref())?;
         }
         if self.pack_len() > limits::PACK_BYTES {
             return Err(ContentError::new("objects", "together larger than a release may be"));
         }
         Ok(())
+    }
+
+    fn check_namespace(&self, field: &str, namespace: Option<&Name>) -> Result<(), ContentError> {
+        match namespace.filter(|name| !self.scope.contains(name)) {
+            Some(name) => {
+                let problem = format!("namespace {name} is not in the release's scope");
+                Err(ContentError::new(field, problem))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_parameters(&self) -> Result<(), ContentError> {
+        at_most("parameters", &self.parameters, limits::PARAMETERS)?;
+        unique("parameters", self.parameters.iter().map(|parameter| &parameter.name))?;
+        self.parameters.iter().try_for_each(|parameter| parameter.check(&self.objects))?;
+        unique("parameter targets", self.parameters.iter().flat_map(|parameter| &parameter.targets))
+    }
+
+    fn check_ceilings(&self) -> Result<(), ContentError> {
+        let Ceilings { ignore_differences, splittable, secret_slots, .. } = &self.ceilings;
+        at_most("ignoreDifferences", ignore_differences, limits::PARAMETERS)?;
+        ignore_differences.iter().try_for_each(IgnoreRule::check)?;
+        unique("splittable", splittable.iter())?;
+        if splittable.iter().any(|index| *index as usize >= self.objects.len()) {
+            return Err(ContentError::new("splittable", "names an object that is not there"));
+        }
+        at_most("secretSlots", secret_slots, limits::PARAMETERS)?;
+        unique("secretSlots", secret_slots.iter().map(|slot| (&slot.namespace, &slot.name)))?;
+        secret_slots.iter().try_for_each(|slot| self.check_namespace("secretSlots", Some(&slot.namespace)))
+    }
+}
+
+impl ObjectEntry {
+    /// Whether anything in it may be set by a parameter: nothing in RBAC may.
+    pub(crate) fn is_settable(&self) -> bool {
+        self.group != "rbac.authorization.k8s.io"
+    }
+
+    fn check(&self) -> Result<(), ContentError> {
+        let refuse = |problem: &str| Err(ContentError::new(self.to_string(), problem));
+        if u64::from(self.len) > limits::OBJECT_BYTES {
+            return refuse("larger than any API server takes");
+        }
+        if !kinds::is_group(&self.group) || !kinds::is_version(&self.version) || !kinds::is_kind(&self.kind) {
+            return refuse("its group, version or kind is not one of a Kubernetes API");
+        }
+        if self.namespace.is_some() && kinds::is_cluster_scoped(&self.group, &self.kind) {
+            return refuse("a kind that belongs to the cluster has no namespace");
+        }
+        Ok(())
+    }
+}
+
+impl IgnoreRule {
+    fn check(&self) -> Result<(), ContentError> {
+        at_most("ignoreDifferences", &self.pointers, limits::PARAMETERS)?;
+        let harmless = |place: &&String| pointer::is_well_formed(place) && pointer::may_be_ignored(place);
+        match self.pointers.iter().find(|place| !harmless(place)) {
+            Some(place) => {
+                let problem = format!("{place:?} is no JSON pointer, or aims at an object's identity");
+                Err(ContentError::new("ignoreDifferences", problem))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -285,13 +345,8 @@ impl Document for Release {
             return Err(ContentError::new("version", "is empty, or the floor lies above the counter"));
         }
         self.check_objects()?;
-        at_most("parameters", &self.parameters, limits::PARAMETERS)?;
-        unique("parameters", self.parameters.iter().map(|parameter| &parameter.name))?;
-        for parameter in &self.parameters {
-            parameter.check(self.objects.len())?;
-        }
-        unique("parameter targets", self.parameters.iter().flat_map(|parameter| &parameter.targets))?;
-        at_most("ignoreDifferences", &self.ceilings.ignore_differences, limits::PARAMETERS)
+        self.check_parameters()?;
+        self.check_ceilings()
     }
 }
 
@@ -317,13 +372,116 @@ impl Parameter {
         }
     }
 
-    fn check(&self, objects: usize) -> Result<(), ContentError> {
+    fn check(&self, objects: &[ObjectEntry]) -> Result<(), ContentError> {
         let field = format!("parameter {}", self.name);
         short(&field, &self.name, limits::TEXT_BYTES)?;
         at_most(&field, &self.targets, limits::PARAMETERS)?;
-        if self.targets.iter().any(|target| target.object as usize >= objects) {
-            return Err(ContentError::new(field, "a target names an object that is not there"));
+        self.targets.iter().try_for_each(|target| target.check(&field, objects))?;
+        if matches!(self.of, ParameterType::Integer { min, max } if min > max) {
+            return Err(ContentError::new(field, "its least value is above its greatest"));
         }
         self.default.as_ref().map_or(Ok(()), |value| self.check_value(value))
+    }
+}
+
+impl ParameterTarget {
+    fn check(&self, field: &str, objects: &[ObjectEntry]) -> Result<(), ContentError> {
+        let refuse = |problem: String| Err(ContentError::new(field, problem));
+        let Some(object) = objects.get(self.object as usize) else {
+            return refuse("a target names an object that is not there".to_owned());
+        };
+        if !pointer::is_well_formed(&self.pointer) || !pointer::may_be_set(&self.pointer) {
+            return refuse(format!("{:?} is no JSON pointer, or aims at an object's identity", self.pointer));
+        }
+        if !object.is_settable() {
+            return refuse(format!("{object} is RBAC, in which nothing may be set"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, name: &str, len: u32) -> ObjectEntry {
+        ObjectEntry {
+            group: String::new(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            namespace: None,
+            name: ObjectName::new(name).unwrap(),
+            len,
+            sha256: Digest::of(b""),
+        }
+    }
+
+    fn release() -> Release {
+        let rule = |kind: &str, name: Option<&str>, pointer: &str| IgnoreRule {
+            kind: kind.to_owned(),
+            name: name.map(str::to_owned),
+            pointers: vec![pointer.to_owned()],
+        };
+        let ignore_differences = vec![
+            rule("Pod", None, "/spec/a"),
+            rule("Pod", Some("one"), "/spec/b"),
+            rule("Node", None, "/spec/c"),
+        ];
+        Release {
+            app: AppId::new("radio", "gateway").unwrap(),
+            version: "1".to_owned(),
+            counter: 1,
+            floor: 0,
+            pack: Digest::of(b""),
+            objects: vec![entry("Pod", "one", 10), entry("Pod", "two", u32::MAX), entry("Node", "one", 5)],
+            scope: Vec::new(),
+            parameters: Vec::new(),
+            ceilings: Ceilings { ignore_differences, ..Ceilings::default() },
+            not_after: UnixSeconds(0),
+        }
+    }
+
+    #[test]
+    fn objects_lie_one_behind_the_other() {
+        let release = release();
+        let end = 15 + u64::from(u32::MAX);
+        for (index, offset) in [(0, 0), (1, 10), (2, end - 5), (3, end), (9, end)] {
+            assert_eq!(release.offset_of(index), offset, "object {index}");
+        }
+        assert_eq!(release.pack_len(), end);
+    }
+
+    #[test]
+    fn a_rule_holds_for_its_kind_and_name() {
+        let release = release();
+        let expected: [&[&str]; 3] = [&["/spec/a", "/spec/b"], &["/spec/a"], &["/spec/c"]];
+        for (entry, expected) in release.objects.iter().zip(expected) {
+            assert_eq!(release.ignored_pointers(entry), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn values_go_over_defaults_and_undeclared_ones_nowhere() {
+        let parameter = |name: &str, default: Option<&str>| Parameter {
+            name: name.to_owned(),
+            of: ParameterType::Integer { min: 0, max: 9 },
+            default: default.map(str::to_owned),
+            targets: Vec::new(),
+        };
+        let release =
+            Release { parameters: vec![parameter("a", Some("1")), parameter("b", None)], ..release() };
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let cases: [(&[_], Option<&[_]>); 5] = [
+            (&[], Some(&[("a", "1")])),
+            (&[("a", "2")], Some(&[("a", "2")])),
+            (&[("b", "3")], Some(&[("a", "1"), ("b", "3")])),
+            (&[("a", "10")], None),
+            (&[("c", "1")], None),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(release.resolve(&map(values)).ok(), expected.map(map), "{values:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The root document: who may sign what. Its shape follows TUF's root role.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,14 @@ impl Root {
             None => Ok(()),
         }
     }
+
+    /// What two roles must agree on is only as strong as the keys they do not share. One release key may
+    /// serve several tenants.
+    fn check_roles_apart(&self) -> Result<(), ContentError> {
+        let releases: BTreeSet<&KeyId> = self.releases.iter().flat_map(|role| &role.keys).collect();
+        let keys = self.root.keys.iter().chain(&self.director.keys).chain(releases);
+        unique("keys of root, director and releases", keys)
+    }
 }
 
 impl Document for Root {
@@ -157,9 +165,44 @@ impl Document for Root {
                 return Err(ContentError::new(field, "cluster-scoped objects need two signatures or more"));
             }
         }
+        self.check_roles_apart()?;
         if self.version == 0 || self.not_after <= self.issued {
             return Err(ContentError::new("version", "counts from 1 and expires after it was issued"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_its_name_or_its_start() {
+        let cases = [
+            // pattern, namespace, whether it covers it
+            ("radio", "radio", true),
+            ("radio", "radio-north", false),
+            ("radio", "radi", false),
+            ("radio-*", "radio-north", true),
+            ("radio-*", "radio", false),
+            ("radio-*", "radiology", false),
+            ("radio*", "radiology", true),
+            ("radio*", "radio", true),
+            ("*", "kube-system", true),
+        ];
+        for (pattern, namespace, covers) in cases {
+            let parsed: NamespacePattern = pattern.parse().unwrap();
+            assert_eq!(parsed.covers(&Name::new(namespace).unwrap()), covers, "{pattern} and {namespace}");
+            assert_eq!(parsed.to_string(), pattern);
+        }
+    }
+
+    #[test]
+    fn a_star_stands_only_at_the_end_of_a_name() {
+        let long = format!("{}*", "a".repeat(63));
+        for text in ["", "**", "*a", "a*b", "a**", "-*", "A*", "a.*", "a/*", "a-", "kube_*", "?", &long] {
+            assert!(text.parse::<NamespacePattern>().is_err(), "{text:?}");
+        }
     }
 }

@@ -286,15 +286,25 @@ impl AppReport {
     fn check(&self) -> Result<(), ContentError> {
         check_conditions(&self.conditions)?;
         at_most("drift", &self.drift, Self::DRIFTS)?;
-        let worst = self.worst.as_ref().map_or("", |worst| &worst.message);
-        short("worst", worst, limits::MESSAGE_TEXT_BYTES)?;
-        let rejected = self.rejected.as_ref().map_or("", |rejected| &rejected.message);
-        short("rejected", rejected, limits::MESSAGE_TEXT_BYTES)
+        if let Some(worst) = &self.worst {
+            check_texts("worst", [&worst.object, &worst.reason], &worst.message)?;
+        }
+        if let Some(rejected) = &self.rejected {
+            check_texts("rejected", [&rejected.reason], &rejected.message)?;
+        }
+        self.drift.iter().try_for_each(|drift| check_texts("drift", [&drift.object, &drift.manager], ""))?;
+        let releases = [&self.accepted, &self.applied, &self.reverted].into_iter().flatten();
+        releases.into_iter().try_for_each(|release| short("release", &release.version, limits::TEXT_BYTES))
     }
+}
+
+fn check_texts<const N: usize>(field: &str, texts: [&String; N], message: &str) -> Result<(), ContentError> {
+    texts.into_iter().try_for_each(|text| short(field, text, limits::TEXT_BYTES))?;
+    short(field, message, limits::MESSAGE_TEXT_BYTES)
 }
 
 fn check_conditions(conditions: &[Condition]) -> Result<(), ContentError> {
     at_most("conditions", conditions, 16)?;
     unique("conditions", conditions.iter().map(|condition| &condition.kind))?;
-    conditions.iter().try_for_each(|c| short(&c.kind, &c.message, limits::MESSAGE_TEXT_BYTES))
+    conditions.iter().try_for_each(|c| check_texts("conditions", [&c.kind, &c.reason], &c.message))
 }

@@ -234,10 +234,18 @@ impl SimCluster {
         let mut after = live.cloned().unwrap_or_else(|| json!({}));
         merge_patch(&mut after, patch);
         validate::address(object, &mut after);
-        let tracked = apply::track_update(live, &after, &write.manager, &write.kind.topology)
+        // A Scale leaves out a zero, so that whoever scales to zero comes to own nothing and all others lose
+        // the field.
+        let to_zero = subresource == "scale" && after["spec"]["replicas"] == 0;
+        if let Some(spec) = after["spec"].as_object_mut().filter(|_| to_zero) {
+            spec.remove("replicas");
+        }
+        let mut tracked = apply::track_update(live, &after, &write.manager, &write.kind.topology)
             .map_err(|error| refused(&error))?;
-        let is_changed = tracked.is_changed;
-        self.written(now, object, tracked.object, is_changed)
+        if to_zero {
+            tracked.object["spec"]["replicas"] = json!(0);
+        }
+        self.written(now, object, tracked.object, tracked.is_changed)
     }
 
     fn write<'a>(
@@ -349,7 +357,7 @@ impl SimCluster {
         let message = format!(
             "Operation cannot be fulfilled on {} \"{}\": the UID in the precondition ({uid}) does not match the \
              UID in record ({recorded}). The object might have been deleted and then recreated",
-            self.kinds.resource(object),
+            qualified_kind(&object.gvk),
             object.name
         );
         Status { code: 409, reason: "Conflict".into(), message, details: self.details(object) }
@@ -384,12 +392,15 @@ fn invalid(resource: &str, object: &ObjectRef, causes: Vec<StatusCause>) -> Stat
         [one] => one.clone(),
         several => format!("[{}]", several.join(", ")),
     };
-    let group = object.gvk.group.as_str();
-    let kind =
-        if group.is_empty() { object.gvk.kind.clone() } else { format!("{}.{group}", object.gvk.kind) };
+    let kind = qualified_kind(&object.gvk);
     let message = format!("{kind} \"{}\" is invalid: {problems}", object.name);
     let details = Details { name: object.name.clone(), kind: resource.into(), causes, ..Details::default() };
     Status { code: 422, reason: "Invalid".into(), message, details: Box::new(details) }
+}
+
+/// A kind as messages name it: `Deployment.apps`, `ConfigMap`.
+fn qualified_kind(gvk: &Gvk) -> String {
+    if gvk.group.is_empty() { gvk.kind.clone() } else { format!("{}.{}", gvk.kind, gvk.group) }
 }
 
 /// Whether a change leaves alone what is counted as a generation: all but metadata and status.

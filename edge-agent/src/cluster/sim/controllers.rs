@@ -231,7 +231,13 @@ fn ready_after(settings: &Settings, target: &Target) -> Duration {
 }
 
 fn fails(workload: &Value) -> bool {
-    workload["spec"]["template"]["metadata"]["labels"][FAIL_LABEL] == "true"
+    workload["spec"]["template"]["metadata"]["labels"][FAIL_LABEL] == "true" || is_unschedulable(workload)
+}
+
+/// Whether it asks for a node that is not there: the cluster's one node has no labels to select it by.
+fn is_unschedulable(workload: &Value) -> bool {
+    let selector = workload["spec"]["template"]["spec"]["nodeSelector"].as_object();
+    selector.is_some_and(|selector| !selector.is_empty())
 }
 
 /// Whether all that the last generation asked for is there, and this one asks for no more.
@@ -385,8 +391,16 @@ fn pod(object: &ObjectRef, workload: &Value, index: i64, ready: bool, time: &str
         "StatefulSet" => format!("{}-{index}", object.name),
         _ => format!("{}-{}-{index}", object.name, revision(workload)),
     };
+    let is_ready = if ready { "True" } else { "False" };
+    let mut conditions = vec![json!({"type": "Ready", "status": is_ready})];
     let (phase, state) = if ready {
         ("Running", json!({"running": {"startedAt": time}}))
+    } else if is_unschedulable(workload) {
+        let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+        conditions = vec![
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}),
+        ];
+        ("Pending", Value::Null)
     } else if fails(workload) {
         let said = |what: &str, otherwise: &str| {
             let annotation = format!("{FAIL_LABEL}/{what}");
@@ -399,15 +413,15 @@ fn pod(object: &ObjectRef, workload: &Value, index: i64, ready: bool, time: &str
     };
     let containers = template["spec"]["containers"].as_array().into_iter().flatten();
     let containers: Vec<Value> = containers
+        .filter(|_| !state.is_null())
         .map(|one| json!({"name": one["name"], "image": one["image"], "ready": ready, "restartCount": 0, "state": state}))
         .collect();
-    let is_ready = if ready { "True" } else { "False" };
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": object.namespace},
         "spec": template["spec"],
         "status": {
-            "phase": phase, "conditions": [{"type": "Ready", "status": is_ready}], "containerStatuses": containers,
+            "phase": phase, "conditions": conditions, "containerStatuses": containers,
         },
     });
     for field in ["labels", "annotations"] {

@@ -116,21 +116,41 @@ pub(super) fn meta(object: &ObjectRef, value: &Value) -> ObjectMeta {
     }
 }
 
-/// Whether an object's labels satisfy a selector: `key`, `!key`, `key=value` or `key!=value`, joined by
-/// commas. These are what the agent asks for.
+/// Whether an object's labels satisfy a selector in the API's text form: terms joined by commas, each `key`,
+/// `!key`, `key=value`, `key!=value`, `key in (a,b)` or `key notin (a,b)`.
 pub(super) fn selected(value: &Value, selector: &str) -> bool {
-    let label = |key: &str| value["metadata"]["labels"][key.trim()].as_str();
-    selector.split(',').map(str::trim).filter(|term| !term.is_empty()).all(|term| {
-        if let Some((key, wanted)) = term.split_once("!=") {
-            label(key) != Some(wanted.trim())
-        } else if let Some((key, wanted)) = term.split_once('=') {
-            label(key) == Some(wanted.trim_start_matches('=').trim())
-        } else if let Some(key) = term.strip_prefix('!') {
-            label(key).is_none()
-        } else {
-            label(term).is_some()
+    let mut depth = 0_usize;
+    let outside_parentheses = |character: char| {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
         }
-    })
+        character == ',' && depth == 0
+    };
+    let mut terms = selector.split(outside_parentheses).map(str::trim).filter(|term| !term.is_empty());
+    terms.all(|term| satisfies(value, term))
+}
+
+fn satisfies(value: &Value, term: &str) -> bool {
+    let label = |key: &str| value["metadata"]["labels"][key.trim()].as_str();
+    let one_of = |key: &str, set: &str| {
+        let set = set.trim().trim_start_matches('(').trim_end_matches(')');
+        label(key).is_some_and(|label| set.split(',').any(|one| one.trim() == label))
+    };
+    if let Some((key, set)) = term.split_once(" notin ") {
+        !one_of(key, set)
+    } else if let Some((key, set)) = term.split_once(" in ") {
+        one_of(key, set)
+    } else if let Some((key, wanted)) = term.split_once("!=") {
+        label(key) != Some(wanted.trim())
+    } else if let Some((key, wanted)) = term.split_once('=') {
+        label(key) == Some(wanted.trim_start_matches('=').trim())
+    } else if let Some(key) = term.strip_prefix('!') {
+        label(key).is_none()
+    } else {
+        label(term).is_some()
+    }
 }
 
 /// A number decided by a seed and a position (SplitMix64).
@@ -139,4 +159,31 @@ pub(super) fn scramble(seed: u64, position: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_read_as_the_api_reads_them() {
+        let object = json!({"metadata": {"labels": {"app": "gateway", "tier": "edge"}}});
+        let check =
+            |selector: &str, expected: bool| assert_eq!(selected(&object, selector), expected, "{selector}");
+        check("", true);
+        check("app", true);
+        check("!app", false);
+        check("other", false);
+        check("!other", true);
+        check("app=gateway", true);
+        check("app==gateway,tier=edge", true);
+        check("app = gateway, tier = core", false);
+        check("app!=gateway", false);
+        check("other!=x", true);
+        check("app in (gateway,other),tier", true);
+        check("app in (other)", false);
+        check("tier notin (core, hub)", true);
+        check("tier notin (edge)", false);
+        check("other notin (x)", true);
+    }
 }

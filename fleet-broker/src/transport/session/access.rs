@@ -4,6 +4,7 @@ use std::{
     future::{Future, ready},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
 };
 
 use mqtt5::{
@@ -17,18 +18,19 @@ use protocol::{
 };
 use tracing::warn;
 
-use super::limits;
+use super::{super::presence::Presence, limits};
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The rights of one enrolled cluster: its certificate is the only thing believed about it.
 pub(super) struct ClusterAccess {
     cluster: ClusterId,
+    presence: Arc<Presence>,
 }
 
 impl ClusterAccess {
-    pub(super) fn new(cluster: ClusterId) -> Self {
-        Self { cluster }
+    pub(super) fn new(cluster: ClusterId, presence: Arc<Presence>) -> Self {
+        Self { cluster, presence }
     }
 
     fn refusal(&self, connect: &ConnectPacket) -> Option<&'static str> {
@@ -38,6 +40,10 @@ impl ClusterAccess {
         }
         if connect.username.as_deref().is_some_and(|name| name != own) {
             return Some("the user name is not the certificate's name");
+        }
+        // Refused here and not at the handshake, so that the agent's operator reads "not authorized".
+        if !self.presence.accepts(&self.cluster) {
+            return Some("the cluster is revoked or unknown");
         }
         let Some(will) = &connect.will else {
             return overlong(connect);

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::walk::{compare, field_set};
+use super::walk::{check_unique, compare, field_set};
 use crate::fields::FieldSet;
 use crate::meta::ObjectView;
 use crate::schema::Topology;
@@ -25,6 +25,7 @@ pub(super) fn uncontested(live: &Value, api_version: &str, topology: &Topology) 
     if ObjectView::new(&last_applied).api_version() != Some(api_version) {
         return None;
     }
+    check_unique(&last_applied, topology.root()).and_then(|()| check_unique(live, topology.root())).ok()?;
     let change = compare(&last_applied, live, topology.root()).ok()?;
     let fields = field_set(&last_applied, topology.root()).ok()?;
     Some(fields.difference(&change.modified).difference(&change.added).difference(&change.removed))
@@ -41,20 +42,21 @@ pub(super) fn refresh(object: &mut Value, applied: &Value) {
     }
     let mut applied = applied.clone();
     if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
-        let is_emptied =
-            metadata.get_mut("annotations").and_then(Value::as_object_mut).is_some_and(|annotations| {
-                annotations.remove(ANNOTATION);
-                annotations.is_empty()
-            });
-        if is_emptied {
-            metadata.remove("annotations");
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(ANNOTATION);
         }
+        metadata.retain(|name, value| name != "annotations" || !value.is_null());
     }
-    annotations.insert(ANNOTATION.to_owned(), format!("{applied}\n").into());
+    annotations.insert(ANNOTATION.to_owned(), (escape(&applied.to_string()) + "\n").into());
     let text_bytes = |value: &Value| value.as_str().map_or(0, str::len);
     if annotations.iter().map(|(key, value)| key.len() + text_bytes(value)).sum::<usize>()
         > MAX_ANNOTATION_BYTES
     {
         annotations.remove(ANNOTATION);
     }
+}
+
+/// Escapes within JSON what the API server escapes, which can stand only inside of its texts.
+fn escape(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }

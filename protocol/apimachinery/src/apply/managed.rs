@@ -1,6 +1,6 @@
 //! `metadata.managedFields`: who owns what, read, changed and written back.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::conflict::{Conflict, Conflicts};
 use super::walk::{Comparison, lift_to_atomic};
 use super::{MAX_MANAGERS, Manager};
-use crate::fields::{FieldSet, FieldsError, Path};
+use crate::fields::{FieldSet, FieldsError, MAX_PATHS, Path};
 use crate::meta::{ManagedFieldsEntry, ObjectView, unix_seconds};
 use crate::schema::Shape;
 
@@ -79,7 +79,7 @@ pub enum ManagedFieldsError {
 }
 
 /// What tells managers apart. An applier is the same whatever version it applies.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ManagerId {
     pub(super) name: String,
     pub(super) operation: Operation,
@@ -98,6 +98,26 @@ impl ManagerId {
             api_version: api_version.to_owned(),
             subresource: manager.subresource.to_owned(),
         }
+    }
+}
+
+impl ManagerId {
+    /// As the API server's own identifiers sort, in which a manager of the object itself comes after those
+    /// of its subresources.
+    fn sort_key(&self) -> impl Ord + use<'_> {
+        (&self.name, self.operation, &self.api_version, self.subresource.is_empty(), &self.subresource)
+    }
+}
+
+impl PartialOrd for ManagerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ManagerId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.sort_key().cmp(&other.sort_key())
     }
 }
 
@@ -121,6 +141,17 @@ impl Managed {
             return Err(ManagedFieldsError::TooMany(entries.len()));
         }
         entries.enumerate().map(|(at, entry)| decode_entry(at, entry)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Refuses what could not be read back.
+    pub(super) fn check_limits(&self) -> Result<(), ManagedFieldsError> {
+        if self.0.len() > MAX_MANAGERS {
+            return Err(ManagedFieldsError::TooMany(self.0.len()));
+        }
+        match self.0.values().position(|owned| owned.fields.size() > MAX_PATHS) {
+            Some(at) => Err(ManagedFieldsError::Fields(at, FieldsError::TooManyPaths)),
+            None => Ok(()),
+        }
     }
 
     /// The entries, appliers first, each from the oldest to the newest.

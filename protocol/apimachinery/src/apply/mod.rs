@@ -5,7 +5,8 @@
 //! conflict. What an applier owned and declares no more is removed, unless someone else owns it too.
 //!
 //! Fields are compared as they stand: defaults are for the caller to fill in, after [`apply`] and before
-//! [`track_update`], and so is conversion between versions.
+//! [`track_update`], and so is conversion between versions: the fields of every manager are read as if they
+//! were of the version of the object.
 
 mod conflict;
 mod last_applied;
@@ -23,7 +24,7 @@ pub use managed::{ManagedFieldsError, Operation};
 pub use walk::ListError;
 
 use crate::fields::{FieldSet, PathElement};
-use crate::meta::{MAX_DEPTH, ObjectView, is_at_most_deep, same, unix_seconds};
+use crate::meta::{MAX_DEPTH, ObjectView, is_shallow, same, unix_seconds};
 use crate::schema::{Shape, Topology};
 use managed::{Managed, ManagerId, Owned};
 use walk::{check_unique, compare, drop_null_fields, field_set, merge, remove, with_declared_parents};
@@ -132,10 +133,7 @@ pub fn apply(
         None => merged,
     };
 
-    let mut change = compare(&bare, &object, topology.root())?;
-    change.added = change.added.difference_with_below(&reset);
-    change.modified = change.modified.difference_with_below(&reset);
-    change.removed = change.removed.difference_with_below(&reset);
+    let change = compare(&bare, &object, topology.root())?.without(&reset);
     let mut conflicts = managed.conflicts(&change, Some(&id));
     if !force && manager.name == last_applied::KUBECTL && !conflicts.is_empty() {
         forgive_client_side_apply(&mut conflicts, &bare, manager, topology);
@@ -152,7 +150,7 @@ pub fn apply(
     if manager.name == last_applied::KUBECTL {
         last_applied::refresh(&mut object, applied);
     }
-    Ok(finish(live, object, &managed, &reset, topology))
+    finish(live, object, &managed, &reset, topology)
 }
 
 /// Records who owns what after `before` became `after` by a create, a replacement or a patch. `before` is
@@ -177,7 +175,7 @@ pub fn track_update(
         managed.lift_to(topology.root());
         own_change(&mut managed, &bare, &object, manager, &reset, topology)?;
     }
-    Ok(finish(before, object, &managed, &reset, topology))
+    finish(before, object, &managed, &reset, topology)
 }
 
 /// Says whether `object` differs from `live` in more than the times of its managers, and takes those back if
@@ -222,8 +220,7 @@ fn check_writer(objects: &[&Value], manager: &Manager<'_>) -> Result<(), ApplyEr
     if unix_seconds(manager.time).is_none() {
         return Err(ApplyError::Time { manager: manager.name.to_owned(), time: manager.time.to_owned() });
     }
-    let is_shallow = objects.iter().all(|object| is_at_most_deep(object, MAX_DEPTH));
-    if is_shallow { Ok(()) } else { Err(ApplyError::TooDeep) }
+    if objects.iter().all(|object| is_shallow(object)) { Ok(()) } else { Err(ApplyError::TooDeep) }
 }
 
 /// Who manages the live object. If nobody does, someone nameless owns what there is.
@@ -268,10 +265,7 @@ fn own_change(
     reset: &FieldSet,
     topology: &Topology,
 ) -> Result<(), ApplyError> {
-    let mut change = compare(before, after, topology.root())?;
-    change.added = change.added.difference_with_below(reset);
-    change.modified = change.modified.difference_with_below(reset);
-    change.removed = change.removed.difference_with_below(reset);
+    let change = compare(before, after, topology.root())?.without(reset);
     managed.take(&change, None);
     let changed = managed::without_unowned(&change.modified.union(&change.added));
     if !changed.is_empty() {
@@ -327,7 +321,8 @@ fn finish(
     managed: &Managed,
     reset: &FieldSet,
     topology: &Topology,
-) -> Applied {
+) -> Result<Applied, ApplyError> {
+    managed.check_limits()?;
     if topology.drops_nulls() {
         drop_null_fields(&mut object);
     }
@@ -343,7 +338,7 @@ fn finish(
         metadata_of(&mut object).insert("managedFields".to_owned(), managed.encode());
     }
     let is_changed = live.is_none_or(|live| settle(live, &mut object));
-    Applied { object, is_changed }
+    Ok(Applied { object, is_changed })
 }
 
 /// Puts the live value of a field back, or its absence.
@@ -362,19 +357,20 @@ fn restore(object: &mut Value, live: Option<&Value>, path: &[PathElement]) {
     }
 }
 
-/// What only the server sets keeps its stored value, whatever a writer says.
+/// What only the server sets keeps its stored value, and what identifies the object does if the writer
+/// left it out. Whether what the writer gave fits the live object is for the caller to check before.
 fn keep_server_metadata(object: &mut Value, live: &Value) {
-    let stored = live.get("metadata").and_then(Value::as_object);
+    let Some(stored) = live.get("metadata").and_then(Value::as_object) else { return };
     let metadata = metadata_of(object);
-    for (name, is_replaceable) in
-        [("creationTimestamp", false), ("generation", false), ("uid", true), ("resourceVersion", true)]
-    {
+    for name in ["creationTimestamp", "deletionTimestamp", "generation"] {
+        if let Some(stored) = stored.get(name) {
+            metadata.insert(name.to_owned(), stored.clone());
+        }
+    }
+    for name in ["deletionGracePeriodSeconds", "resourceVersion", "uid"] {
         let is_given = metadata.get(name).is_some_and(|given| !given.is_null());
-        match stored.and_then(|stored| stored.get(name)) {
-            Some(stored) if !(is_given && is_replaceable) => {
-                metadata.insert(name.to_owned(), stored.clone());
-            }
-            _ => {}
+        if let (Some(stored), false) = (stored.get(name), is_given) {
+            metadata.insert(name.to_owned(), stored.clone());
         }
     }
 }

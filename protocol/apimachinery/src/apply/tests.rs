@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fields::{FieldsError, MAX_PATHS};
 
 /// One object and the writes it sees, a day apart.
 struct Story {
@@ -277,6 +278,153 @@ fn kubectl_takes_over_what_it_applied_on_the_client() {
 }
 
 #[test]
+fn the_oldest_of_many_updaters_are_merged() {
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    for n in 0..12 {
+        let data: Map<_, _> = (0..=n).map(|key| (format!("k{key:02}"), json!("1"))).collect();
+        story.update(&format!("m{n:02}"), &config_map(&data.into()));
+    }
+    let owners = story.owners();
+    assert_eq!(owners.len(), 10);
+    assert_eq!(
+        owners[..2],
+        ["ancient-changes Update 03: .data .data.k00 .data.k01 .data.k02", "m03 Update 04: .data.k03"]
+    );
+    assert_eq!(owners[9], "m11 Update 12: .data.k11");
+}
+
+#[test]
+fn a_write_may_say_who_manages_what() {
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    story.apply("a", &config_map(&json!({"x": "1"})));
+    let mut given = story.live().clone();
+    given["metadata"]["managedFields"][0]["manager"] = json!("b");
+    story.update("curl", &given);
+    assert_eq!(story.owners(), ["b Apply 01: .data.x"]);
+    for nobody in [json!([{}]), json!([])] {
+        let mut given = story.live().clone();
+        given["metadata"]["managedFields"] = nobody;
+        story.update("curl", &given);
+        assert_eq!(story.owners(), [""; 0]);
+    }
+    // Through a subresource it may not.
+    let mut story = Story::of("apps/v1, Kind=Deployment");
+    story.apply("a", &deployment(&json!({"replicas": 1})));
+    let mut given = story.live().clone();
+    given["metadata"]["managedFields"] = json!([{}]);
+    story.update_status("controller", &given);
+    assert_eq!(story.owners(), ["a Apply 01: .spec.replicas"]);
+}
+
+#[test]
+fn custom_resources_without_a_schema_merge_their_maps_and_replace_their_lists() {
+    let thing = |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": spec});
+    let mut story = Story::of("example.com/v1, Kind=Thing");
+    story.apply("a", &thing(json!({"map": {"x": 1}, "list": [1]})));
+    story.apply("b", &thing(json!({"map": {"y": 1}})));
+    let list = thing(json!({"list": [2]}));
+    assert_eq!(
+        story.try_apply("b", &list, false).unwrap_err().to_string(),
+        r#"Apply failed with 1 conflict: conflict with "a": .spec.list"#
+    );
+    assert_eq!(story.try_apply("b", &list, true), Ok(true));
+    // Keys that no schema declares are owned along with what is below them.
+    story.check(
+        &json!({"spec": {"map": {"x": 1}, "list": [2]}}),
+        &["a Apply 01: .spec .spec.map .spec.map.x", "b Apply 04: .spec .spec.list"],
+    );
+}
+
+#[test]
+fn who_owned_a_part_owns_the_whole_once_the_schema_says_so() {
+    let schema = |kind: &str| {
+        let labels = json!({"type": "object", "x-kubernetes-map-type": kind, "additionalProperties": {"type": "string"}});
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"labels": labels}}}})
+    };
+    let thing =
+        json!({"apiVersion": "example.com/v1", "kind": "Thing", "spec": {"labels": {"x": "1", "y": "1"}}});
+    let mut story = Story::of("example.com/v1, Kind=Thing");
+    story.topology = Topology::custom(&schema("granular"), true).unwrap();
+    story.apply("a", &thing);
+    assert_eq!(story.owners(), ["a Apply 01: .spec.labels.x .spec.labels.y"]);
+    story.topology = Topology::custom(&schema("atomic"), true).unwrap();
+    story.apply("b", &thing);
+    assert_eq!(story.owners(), ["b Apply -: .spec.labels", "a Apply 01: .spec.labels"]);
+}
+
+#[test]
+fn nulls_and_the_metadata_of_the_server_do_not_count() {
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    story.apply("a", &config_map(&json!({"x": "1"})));
+    let live = story.live.as_mut().unwrap();
+    live["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    live["metadata"]["uid"] = json!("u");
+    let mut again = config_map(&json!({"x": "1", "y": null}));
+    again["metadata"]["creationTimestamp"] = Value::Null;
+    // To own `y` is news, though the object is the same.
+    assert_eq!(story.try_apply("a", &again, false), Ok(true));
+    assert_eq!(story.try_apply("a", &again, false), Ok(false));
+    story.check(
+        &json!({
+            "data": {"x": "1"}, "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z", "uid": "u"},
+        }),
+        &["a Apply 02: .data.x .data.y"],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_as_managed_fields_is_refused() {
+    let entry = json!({"manager": "a", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {}});
+    let topology = Topology::built_in(&"v1, Kind=ConfigMap".parse().unwrap()).unwrap();
+    let manager = Manager { name: "a", api_version: "v1", subresource: "", time: "2026-01-01T00:00:00Z" };
+    for (field, value, error) in [
+        ("operation", json!("Patch"), ManagedFieldsError::Operation(0)),
+        ("apiVersion", json!(""), ManagedFieldsError::ApiVersion(0)),
+        ("fieldsType", json!("FieldsV2"), ManagedFieldsError::FieldsType(0)),
+        ("time", json!("yesterday"), ManagedFieldsError::Time(0)),
+        ("fieldsV1", json!({"x": {}}), ManagedFieldsError::Fields(0, FieldsError::NoType("x".into()))),
+    ] {
+        let mut entry = entry.clone();
+        entry[field] = value;
+        let mut live = config_map(&json!({}));
+        live["metadata"]["managedFields"] = json!([entry]);
+        let refused = apply(Some(&live), &config_map(&json!({})), &manager, false, &topology);
+        assert_eq!(refused, Err(ApplyError::ManagedFields(error)));
+    }
+    let mut live = config_map(&json!({}));
+    live["metadata"]["managedFields"] = Value::Array(vec![entry; MAX_MANAGERS + 1]);
+    let refused = apply(Some(&live), &config_map(&json!({})), &manager, false, &topology);
+    assert_eq!(refused, Err(ApplyError::ManagedFields(ManagedFieldsError::TooMany(MAX_MANAGERS + 1))));
+}
+
+/// What is written must be readable, or the object could never be written again.
+#[test]
+fn what_is_written_keeps_to_the_limits_of_what_is_read() {
+    let nested = |depth| (0..depth).fold(json!("1"), |below, _| json!({"x": below}));
+    let thing = |depth| json!({"apiVersion": "example.com/v1", "kind": "Thing", "spec": nested(depth)});
+    let mut story = Story::of("example.com/v1, Kind=Thing");
+    story.apply("a", &thing(MAX_DEPTH - 1));
+    story.live = Some(serde_json::from_str(&story.live().to_string()).unwrap());
+    assert_eq!(story.try_apply("a", &thing(MAX_DEPTH - 1), false), Ok(false));
+    assert_eq!(story.try_apply("a", &thing(MAX_DEPTH), false), Err(ApplyError::TooDeep));
+
+    let with_keys =
+        |count| config_map(&(0..count).map(|n| (format!("k{n}"), "".into())).collect::<Map<_, _>>().into());
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    let too_many = ManagedFieldsError::Fields(0, FieldsError::TooManyPaths);
+    assert_eq!(story.try_apply("a", &with_keys(MAX_PATHS), false), Err(too_many.into()));
+
+    let mut story = Story::of("v1, Kind=ConfigMap");
+    for n in 0..MAX_MANAGERS {
+        story.day = 0;
+        story.apply(&n.to_string(), &config_map(&json!({"x": "1"})));
+    }
+    let too_many = ManagedFieldsError::TooMany(MAX_MANAGERS + 1);
+    story.day = 0;
+    assert_eq!(story.try_apply("z", &config_map(&json!({"x": "1"})), false), Err(too_many.into()));
+}
+
+#[test]
 fn what_cannot_be_applied_is_refused() {
     let live = config_map(&json!({"x": "1"}));
     let topology = Topology::built_in(&"v1, Kind=ConfigMap".parse().unwrap()).unwrap();
@@ -298,7 +446,7 @@ fn what_cannot_be_applied_is_refused() {
             "cannot apply Secret to the live ConfigMap",
         ),
         (given, manager, &topology, "metadata.managedFields must be nil"),
-        (config_map(&deep), manager, &topology, "the object is nested deeper than 128 levels"),
+        (config_map(&deep), manager, &topology, "the object is nested deeper than 120 levels"),
         (
             config_map(&json!({})),
             Manager { time: "now", ..manager },

@@ -53,6 +53,17 @@ pub(super) struct Comparison {
     pub(super) removed: FieldSet,
 }
 
+impl Comparison {
+    /// The same without `fields` and what is below them.
+    pub(super) fn without(&self, fields: &FieldSet) -> Self {
+        Self {
+            added: self.added.difference_with_below(fields),
+            modified: self.modified.difference_with_below(fields),
+            removed: self.removed.difference_with_below(fields),
+        }
+    }
+}
+
 /// Refuses lists in which two items are the same by their keys.
 pub(super) fn check_unique(value: &Value, shape: Shape<'_>) -> Result<(), ListError> {
     match value {
@@ -408,7 +419,7 @@ pub(super) fn with_declared_parents(set: &FieldSet, shape: Option<Shape<'_>>) ->
 /// `set` as it reads where the schema has since made a list or a map atomic: who owned something inside
 /// owns the whole.
 pub(super) fn lift_to_atomic(set: &FieldSet, shape: Shape<'_>) -> FieldSet {
-    set.map(|element, node| Node { is_owned: node.is_owned, ..lifted(node, shape.step(element)) })
+    set.map(|element, node| lifted(node, shape.step(element)))
 }
 
 fn lifted(node: &Node, shape: Shape<'_>) -> Node {

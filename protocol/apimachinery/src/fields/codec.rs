@@ -51,7 +51,8 @@ impl FieldSet {
     /// When `fields` is not FieldsV1, or exceeds a limit.
     pub fn from_value(fields: &Value) -> Result<Self, FieldsError> {
         let mut paths_left = MAX_PATHS;
-        Ok(parse_level(fields, "", MAX_DEPTH, &mut paths_left)?.below)
+        // The deepest path of an object ends in a level of its own.
+        Ok(parse_level(fields, "", MAX_DEPTH + 1, &mut paths_left)?.below)
     }
 
     /// Reads the text of FieldsV1.
@@ -118,10 +119,12 @@ fn parse_level(
         }
     };
     for (key, value) in entries {
-        *paths_left = paths_left.checked_sub(1).ok_or(FieldsError::TooManyPaths)?;
         if key == SELF {
             node.is_owned = true;
-        } else if let Some(element) = parse_element(key)? {
+            continue;
+        }
+        *paths_left = paths_left.checked_sub(1).ok_or(FieldsError::TooManyPaths)?;
+        if let Some(element) = parse_element(key)? {
             node.below.put(element, parse_level(value, key, depth_left, paths_left)?);
         }
     }

@@ -14,9 +14,9 @@ pub use codec::{FieldsError, SourceText};
 pub(crate) use element::quote;
 pub use element::{Number, Path, PathElement, Scalar};
 
-/// How many paths one set may hold when it is read. An object of 1.5 MiB, the most etcd stores, has fewer
-/// fields than this.
-pub const MAX_PATHS: usize = 100_000;
+/// How many paths one set of managedFields may hold, counting those that only lead to others. Each takes some
+/// twenty bytes there beside the field itself, so an object with more would not fit the 1.5 MiB etcd stores.
+pub const MAX_PATHS: usize = 65_536;
 
 /// A set of paths. Two sets are equal when they hold the same paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +62,11 @@ impl FieldSet {
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.values().map(|node| usize::from(node.is_owned) + node.below.len()).sum()
+    }
+
+    /// The number of paths in the set and of those that only lead to them, which [`MAX_PATHS`] limits.
+    pub(crate) fn size(&self) -> usize {
+        self.nodes.values().map(|node| 1 + node.below.size()).sum()
     }
 
     /// Puts one path into the set. The root is no path: nobody owns an object as such.

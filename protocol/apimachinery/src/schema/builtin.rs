@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use super::{ListKey, ListType, Origin, Topology, Type, TypeId};
-use crate::fields::Scalar;
+use crate::fields::{Path, Scalar};
 use crate::meta::GroupVersionKind;
 
 /// Every kind with what is special about its fields. All else in it merges plainly: objects field by field,
@@ -135,10 +135,23 @@ Volume: cephfs.secretRef atomic, cinder.secretRef atomic, csi.nodePublishSecretR
 const OBJECT_META: &str =
     "ObjectMeta: annotations {}, finalizers set, labels {}, ownerReferences [uid]atomic";
 
+/// What the status endpoint of a kind leaves alone besides `spec`.
+const STATUS_RESETS: &str = "
+v1 Pod: metadata.deletionTimestamp, metadata.ownerReferences
+apps/v1 Deployment: metadata.labels
+networking.k8s.io/v1 ServiceCIDR: metadata
+storage.k8s.io/v1 VolumeAttachment: metadata
+flowcontrol.apiserver.k8s.io/v1 FlowSchema: metadata
+flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration: metadata
+admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy: metadata
+";
+
 /// The topology of a built-in kind.
 pub(super) fn find(gvk: &GroupVersionKind) -> Option<Topology> {
     let root = *BUILT_IN.kinds.get(gvk)?;
-    Some(Topology { types: Arc::clone(&BUILT_IN.types), root, origin: Origin::BuiltIn })
+    let besides = BUILT_IN.status_resets.get(gvk).into_iter().flatten().cloned();
+    let status_reset = besides.chain([Path::of_fields(&["spec"])]).collect();
+    Some(Topology { types: Arc::clone(&BUILT_IN.types), root, origin: Origin::BuiltIn, status_reset })
 }
 
 /// Adds the type of `metadata` to a table.
@@ -155,6 +168,7 @@ static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| BuiltIn::parse().expect("a
 struct BuiltIn {
     types: Arc<[Type]>,
     kinds: BTreeMap<GroupVersionKind, TypeId>,
+    status_resets: BTreeMap<GroupVersionKind, Vec<Path>>,
 }
 
 impl BuiltIn {
@@ -173,13 +187,22 @@ impl BuiltIn {
         }
         let mut kinds = BTreeMap::new();
         for (head, fields) in self::entries(KINDS)? {
-            let (api_version, kind) = head.split_once(' ')?;
             let mut root = parse_fields(&fields, Type::PLAIN, &names, &mut types)?;
             root.fields.insert("metadata".to_owned(), object_meta);
-            kinds.insert(GroupVersionKind::new(api_version, kind).ok()?, push(&mut types, root));
+            kinds.insert(parse_kind(&head)?, push(&mut types, root));
         }
-        Some(Self { types: types.into(), kinds })
+        let mut status_resets = BTreeMap::new();
+        for (head, fields) in self::entries(STATUS_RESETS)? {
+            let path = |field: &str| Path::of_fields(&field.trim().split('.').collect::<Vec<_>>());
+            status_resets.insert(parse_kind(&head)?, fields.split(',').map(path).collect());
+        }
+        Some(Self { types: types.into(), kinds, status_resets })
     }
+}
+
+fn parse_kind(head: &str) -> Option<GroupVersionKind> {
+    let (api_version, kind) = head.split_once(' ')?;
+    GroupVersionKind::new(api_version, kind).ok()
 }
 
 /// Splits a table at its entries: what stands before the colon, and the fields after it.

@@ -24,6 +24,8 @@ pub struct Topology {
     types: Arc<[Type]>,
     root: TypeId,
     origin: Origin,
+    /// What the status endpoint may not write.
+    status_reset: FieldSet,
 }
 
 /// Where a topology comes from, which decides what an endpoint may write and what becomes of nulls.
@@ -61,15 +63,13 @@ impl Topology {
     /// their stored value and nobody comes to own them through it.
     #[must_use]
     pub fn reset_fields(&self, subresource: &str) -> FieldSet {
-        let fields: &[&[&str]] = match (self.origin, subresource) {
-            (Origin::BuiltIn | Origin::Custom { has_status: true }, "") => &[&["status"]],
-            // Of the metadata, a built-in kind's status endpoint resets what it chooses to; none takes part
-            // in what workloads or their owners declare.
-            (Origin::BuiltIn, "status") => &[&["spec"]],
-            (Origin::Custom { .. }, "status") => &[&["spec"], &["metadata"]],
-            (Origin::BuiltIn | Origin::Custom { .. }, _) => &[],
-        };
-        fields.iter().map(|names| Path::of_fields(names)).collect()
+        match (self.origin, subresource) {
+            (Origin::BuiltIn | Origin::Custom { has_status: true }, "") => {
+                FieldSet::from_iter([Path::of_fields(&["status"])])
+            }
+            (Origin::BuiltIn | Origin::Custom { .. }, "status") => self.status_reset.clone(),
+            (Origin::BuiltIn | Origin::Custom { .. }, _) => FieldSet::new(),
+        }
     }
 
     /// Whether an explicit null in an object of this kind means that the field is absent.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{ListKey, ListType, Origin, Topology, Type, TypeId, builtin};
-use crate::fields::Scalar;
+use crate::fields::{Path, Scalar};
 use crate::meta::MAX_DEPTH;
 
 /// A schema from which no topology can be read.
@@ -29,16 +29,14 @@ pub(super) fn topology(schema: &Value, origin: Origin) -> Result<Topology, Schem
     let mut builder = Builder::new();
     let mut root = builder.describe(schema, Position { path: "", depth: 0 })?;
     builder.embed(&mut root);
-    let root = builder.push(root);
-    Ok(Topology { types: builder.types.into(), root, origin })
+    Ok(builder.finish(root, origin))
 }
 
 pub(super) fn untyped(origin: Origin) -> Topology {
-    let mut builder = Builder::new();
+    let builder = Builder::new();
     let mut root = builder.types[TypeId::DEDUCED.0].clone();
     builder.embed(&mut root);
-    let root = builder.push(root);
-    Topology { types: builder.types.into(), root, origin }
+    builder.finish(root, origin)
 }
 
 struct Builder {
@@ -147,6 +145,12 @@ impl Builder {
     fn embed(&self, described: &mut Type) {
         let own = [("apiVersion", TypeId::PLAIN), ("kind", TypeId::PLAIN), ("metadata", self.object_meta)];
         described.fields.extend(own.map(|(name, id)| (name.to_owned(), id)));
+    }
+
+    fn finish(mut self, root: Type, origin: Origin) -> Topology {
+        let root = self.push(root);
+        let status_reset = [Path::of_fields(&["metadata"]), Path::of_fields(&["spec"])].into_iter().collect();
+        Topology { types: self.types.into(), root, origin, status_reset }
     }
 
     fn push(&mut self, new: Type) -> TypeId {

@@ -1,0 +1,61 @@
+//! The subcommands: what they take, what they do with it, and what they print.
+
+mod arguments;
+mod bundle;
+mod cluster;
+mod error;
+mod keys;
+mod status;
+
+use std::io::Read;
+
+use clap::Subcommand;
+use protocol::time::UnixSeconds;
+
+pub use error::{CommandError, Exit};
+
+use crate::output::Output;
+
+/// What a command gets from the process it runs in.
+pub struct Context<'a> {
+    /// The time at which the command started.
+    pub now: UnixSeconds,
+    /// Standard input.
+    pub stdin: &'a mut dyn Read,
+    /// Where it prints to.
+    pub output: Output<'a>,
+}
+
+/// Everything `edgefleet` does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a fleet's keys, and show what they may do
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Build, sign and check what is sent to clusters
+    #[command(subcommand)]
+    Bundle(bundle::Bundles),
+    /// Register clusters
+    #[command(subcommand)]
+    Cluster(cluster::Clusters),
+    /// Show the fleet at a glance
+    Status(status::Status),
+}
+
+/// A runtime for talking to the hub.
+fn hub_runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(CommandError::Runtime)
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Keys(command) => command.run(context),
+            Self::Bundle(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
+            Self::Status(command) => command.run(context),
+        }
+    }
+}

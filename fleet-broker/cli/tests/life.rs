@@ -1,0 +1,235 @@
+//! A bundle's whole life on the command line, and every way in which it is refused.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use protocol::limits;
+use tempfile::TempDir;
+
+const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gateway}\ndata: {level: info}\n";
+const ROLE: &str =
+    "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: gateway}\nrules: []\n";
+
+const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n";
+
+/// A folder in which commands run, with the keys of a fleet.
+struct Desk(TempDir);
+
+/// What a command left behind.
+struct Run {
+    code: Option<i32>,
+    data: String,
+    messages: String,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().unwrap());
+        let init = "keys init keys --fleet acme --tenant radio --namespace radio --namespace radio-*";
+        assert_eq!(desk.run(init).code, Some(0));
+        desk
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Runs `edgefleet` with arguments that hold no spaces.
+    fn run(&self, arguments: &str) -> Run {
+        self.run_with(arguments, "")
+    }
+
+    fn run_with(&self, arguments: &str, stdin: &str) -> Run {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_edgefleet"))
+            .args(arguments.split(' '))
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails before it reads closes the pipe; what it prints is what counts.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        let (data, messages) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        Run { code: status.code(), data, messages }
+    }
+
+    fn build(&self, source: &str) -> Run {
+        self.run(&format!("bundle build {source} --app radio/gateway --version 1.4.2 -o out.bundle"))
+    }
+
+    fn verify(&self) -> Run {
+        self.run("bundle verify out.bundle --root keys/root.cose")
+    }
+}
+
+impl Run {
+    #[track_caller]
+    fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.messages);
+        self
+    }
+
+    #[track_caller]
+    fn fails(&self, code: i32, expected: &str) {
+        assert_eq!(self.code, Some(code), "{}", self.messages);
+        assert!(self.messages.starts_with("error: "), "{}", self.messages);
+        assert!(self.messages.contains(expected), "{}\n  lacks {expected}", self.messages);
+        assert!(self.data.is_empty(), "data of a failed command: {}", self.data);
+    }
+}
+
+#[test]
+fn a_bundle_of_a_folder_is_built_signed_and_verified() {
+    let desk = Desk::new();
+    desk.write("manifests/config.yaml", CONFIG);
+    let built = desk.build("manifests").ok();
+    assert_eq!(built.data, "out.bundle\n");
+    assert!(built.messages.contains("1 object, 112 bytes,"), "{}", built.messages);
+    desk.verify().fails(1, "nobody signed it yet; sign it with `edgefleet bundle sign`");
+    desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    let verified = desk.verify().ok();
+    assert!(verified.data.contains("ConfigMap   radio       gateway   112"), "{}", verified.data);
+    let parameters = "- {name: level, enum: [debug, info], default: debug, \
+        targets: [{kind: ConfigMap, name: gateway, pointer: /data/level}]}";
+    desk.write("parameters.yaml", parameters);
+    desk.build("manifests --parameters parameters.yaml --ignore ConfigMap:/data/other --max-deletes 0").ok();
+    desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    let verified = desk.verify().ok();
+    for line in
+        ["parameter    level: debug by default", "deletes      at most 0 objects", "ignores      /data/other"]
+    {
+        assert!(verified.data.contains(line), "{}", verified.data);
+    }
+    let shown = desk.run("bundle show out.bundle -o json").ok();
+    let shown: serde_json::Value = serde_json::from_str(&shown.data).unwrap();
+    let keys = desk.run("keys show keys/release-1.pub -o json").ok();
+    let keys: serde_json::Value = serde_json::from_str(&keys.data).unwrap();
+    assert_eq!(shown["signedBy"][0], keys["keys"][0]["id"]);
+}
+
+#[test]
+fn cluster_scoped_objects_need_two_keys() {
+    let desk = Desk::new();
+    let build = "bundle build - --app radio/gateway --version 1.4.2 -o out.bundle";
+    desk.run_with(build, &format!("{CONFIG}---\n{ROLE}")).ok();
+    let signed = desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    assert!(signed.messages.contains("need one more"), "{}", signed.messages);
+    desk.verify().fails(1, "1 of 2 signatures (it holds cluster-scoped objects)");
+    desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    desk.verify().fails(1, "1 of 2 signatures");
+    desk.run("bundle sign out.bundle --key keys/release-2.key").ok();
+    desk.verify().ok();
+    desk.run_with(build, &format!("{CONFIG}---\n{ROLE}")).ok();
+    desk.run("bundle sign out.bundle --key keys/release-1.key --key keys/release-2.key").ok();
+    desk.verify().ok();
+}
+
+#[test]
+fn a_tampered_file_is_refused() {
+    let desk = Desk::new();
+    desk.write("config.yaml", CONFIG);
+    desk.build("config.yaml").ok();
+    desk.run("bundle sign out.bundle --key keys/release-1.key").ok();
+    let good = fs::read(desk.path("out.bundle")).unwrap();
+    // The magic, the release, a signature, the content.
+    for position in [3, 120, good.len() / 2, good.len() - 9] {
+        let mut bad = good.clone();
+        bad[position] ^= 0x10;
+        fs::write(desk.path("out.bundle"), bad).unwrap();
+        desk.verify().fails(1, "error: cannot verify out.bundle\n  because: ");
+    }
+    fs::write(desk.path("out.bundle"), good).unwrap();
+    desk.verify().ok();
+}
+
+#[test]
+fn manifests_that_cannot_be_taken_are_refused_and_nothing_is_left() {
+    let huge = format!("{CONFIG}  # \nbinaryData: {{a: {}}}\n", "x".repeat(limits::OBJECT_BYTES as usize));
+    let cases = [
+        ("a: 1\n b: 2\n", "a.yaml:2:3: "),
+        ("metadata: {name: a}\napiVersion: v1\n", "a.yaml:1 (document 1): object a has no kind"),
+        (&format!("{CONFIG}---\n{CONFIG}"), "ConfigMap gateway stands twice, first at a.yaml:1 (document 1)"),
+        (&huge, "ConfigMap gateway has "),
+        (SECRET, "Secret s would be readable by everyone who gets hold of the bundle"),
+        ("# nothing\n", "the manifests hold no object"),
+        (
+            "apiVersion: example.com/v1\nkind: Site\nmetadata: {name: s}\n",
+            "pass --cluster-scoped Site.example.com",
+        ),
+    ];
+    let desk = Desk::new();
+    for (text, expected) in cases {
+        desk.write("a.yaml", text);
+        desk.build("a.yaml").fails(1, expected);
+        assert_eq!(names(desk.0.path()), ["a.yaml", "keys"], "left behind after: {expected}");
+    }
+    desk.build("gone.yaml").fails(3, "cannot read gone.yaml");
+    desk.write("a.yaml", SECRET);
+    desk.build("a.yaml --allow-plaintext-secrets").ok();
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn wrong_keys_do_not_sign() {
+    let desk = Desk::new();
+    desk.write("a.yaml", CONFIG);
+    desk.build("a.yaml").ok();
+    let before = fs::read(desk.path("out.bundle")).unwrap();
+    desk.run("keys init other --fleet other --tenant radio").ok();
+    let cases = [
+        ("keys/director.key", 2, "keys/director.key is a director key; bundles are signed by release keys"),
+        ("keys/release-1.pub", 1, "holds a public key; the private one is in the file"),
+        ("a.yaml", 1, "a.yaml: not a key file made by `edgefleet keys init`"),
+        ("keys/release-9.key", 3, "cannot read keys/release-9.key"),
+        ("keys/release-1.key --key other/release-1.key", 2, "the keys are of two fleets, acme and other"),
+    ];
+    for (key, code, expected) in cases {
+        desk.run(&format!("bundle sign out.bundle --key {key}")).fails(code, expected);
+        assert!(fs::read(desk.path("out.bundle")).unwrap() == before, "{key} changed the bundle");
+    }
+    desk.run("bundle sign out.bundle --key other/release-1.key").ok();
+    desk.verify().fails(1, "is not signed by 1 of the keys that may");
+}
+
+#[test]
+fn keys_are_shown_and_never_overwritten() {
+    let desk = Desk::new();
+    desk.run("keys init keys --fleet acme --tenant radio").fails(1, "keys are never overwritten");
+    let shown = desk.run("keys show keys").ok();
+    for expected in ["release-2.key", "director.pub", "fleet acme, version 1", "namespaces radio, radio-*"] {
+        assert!(shown.data.contains(expected), "{}\n  lacks {expected}", shown.data);
+    }
+    let seed = fs::read_to_string(desk.path("keys/root-1.key")).unwrap();
+    let secret = seed.lines().nth(5).unwrap();
+    assert!(secret.len() == 44 && !shown.data.contains(secret), "a private key is shown");
+}
+
+#[test]
+fn wrong_usage_is_said_as_such() {
+    let desk = Desk::new();
+    for arguments in ["nonsense", "bundle build", "keys init x --fleet Bad_Id --tenant radio"] {
+        let run = desk.run(arguments);
+        assert_eq!(run.code, Some(2), "{arguments}: {}", run.messages);
+        assert!(run.data.is_empty(), "{arguments}");
+    }
+    let help = desk.run("bundle build --help").ok();
+    assert!(help.data.contains("kubectl kustomize"), "{}", help.data);
+}

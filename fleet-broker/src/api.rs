@@ -1,0 +1,136 @@
+//! The hub's API: HTTPS, shaped so that Kubernetes clients are its clients.
+
+use std::io;
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{any, get, post, put};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::controller::JoinRequest;
+use crate::hub::Hub;
+
+pub mod auth;
+mod blobs;
+mod body;
+mod core;
+mod discovery;
+mod health;
+mod join;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod params;
+mod read;
+mod reply;
+mod target;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod write;
+
+use auth::TokenHash;
+use metrics::Metrics;
+use reply::Refusal;
+
+/// How long requests may go on after the hub was told to stop. Watches, which have no end, are cut off then.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Most watches at once: consoles and controllers of a large team, each holding a connection.
+const WATCHES_MAX: usize = 1024;
+/// Most uploads at once: each holds its content in memory until it is complete.
+const UPLOADS_MAX: usize = 4;
+
+/// What every request handler is given.
+#[derive(Clone, Debug)]
+struct Api {
+    hub: Hub,
+    admin: TokenHash,
+    metrics: Arc<Metrics>,
+    /// One permit for each watch that may still be opened.
+    watches: Arc<Semaphore>,
+    /// One permit for each upload that may still begin.
+    uploads: Arc<Semaphore>,
+    /// Where join codes are asked for.
+    joins: mpsc::Sender<JoinRequest>,
+}
+
+/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`.
+pub fn router(hub: Hub, admin: TokenHash, joins: mpsc::Sender<JoinRequest>) -> Router {
+    let api = Api {
+        hub,
+        admin,
+        metrics: Arc::new(Metrics::new()),
+        watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+        uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        joins,
+    };
+    let authenticated = Router::new()
+        .route("/api", get(discovery::core_versions))
+        .route("/api/v1", get(discovery::core_resources))
+        .route("/api/v1/events", get(core::events))
+        .route("/api/v1/namespaces", get(core::namespaces))
+        .route("/api/v1/namespaces/{namespace}", get(core::namespace))
+        .route("/api/v1/namespaces/{namespace}/events", get(core::events))
+        .route("/apis", get(discovery::groups))
+        .route("/apis/edgefleet.dev", get(discovery::group))
+        .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
+        .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
+        .route("/openapi/v3", get(openapi::index))
+        .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))
+        .route("/blobs/sha256/{digest}", put(blobs::put).get(blobs::get))
+        .route("/metrics", get(metrics::serve))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(api.clone(), auth::require));
+    let public = Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version))
+        .method_not_allowed_fallback(unknown_method);
+    public.merge(authenticated).layer(from_fn_with_state(api.clone(), metrics::record)).with_state(api)
+}
+
+/// Serves `router` on `listener` until `stop` is ready. The TLS configuration should offer `h2` and `http/1.1` by
+/// ALPN: kubectl prefers the former.
+///
+/// # Errors
+/// When the listener does not work.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let handle = Handle::new();
+    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?
+        .handle(handle.clone())
+        .serve(router.into_make_service());
+    let mut server = pin!(server);
+    tokio::select! {
+        result = &mut server => result,
+        () = stop => {
+            handle.graceful_shutdown(Some(SHUTDOWN_GRACE));
+            server.await
+        }
+    }
+}
+
+async fn unknown_path(request: Request) -> Result<Response, Refusal> {
+    Err(reply::unknown_path(request.uri().path()))
+}
+
+async fn unknown_method() -> Result<Response, Refusal> {
+    Err(reply::unknown_method())
+}

@@ -1,0 +1,69 @@
+//! Request bodies: JSON, up to a limit.
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::reply::{self, Refusal};
+use crate::logic::registry::failure;
+
+/// Longest body of a request about an object, in bytes: twice the longest object, since JSON can be wordy.
+const BODY_MAX_LEN: usize = 3 * 1024 * 1024;
+
+/// The kinds of patch that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PatchType {
+    /// RFC 7386.
+    Merge,
+    /// RFC 6902.
+    Json,
+}
+
+impl PatchType {
+    /// What the Content-Type says the patch is.
+    pub(super) fn of(headers: &HeaderMap) -> Result<PatchType, Refusal> {
+        match media_type(headers) {
+            "application/merge-patch+json" => Ok(PatchType::Merge),
+            "application/json-patch+json" => Ok(PatchType::Json),
+            _ => Err(reply::unsupported_media_type(
+                "application/json-patch+json, application/merge-patch+json",
+            )),
+        }
+    }
+}
+
+/// The JSON in a body of that type.
+pub(super) async fn json(request: Request) -> Result<Value, Refusal> {
+    if !matches!(media_type(request.headers()), "" | "application/json") {
+        return Err(reply::unsupported_media_type("application/json"));
+    }
+    Ok(parse(&bytes(request).await?)?)
+}
+
+/// The JSON in a body, if there is one.
+pub(super) async fn optional_json(request: Request) -> Result<Option<Value>, Refusal> {
+    let bytes = bytes(request).await?;
+    if bytes.is_empty() { Ok(None) } else { Ok(Some(parse(&bytes)?)) }
+}
+
+/// A body of whatever type, up to the limit.
+pub(super) async fn bytes(request: Request) -> Result<Bytes, Refusal> {
+    let too_large =
+        |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
+    Ok(to_bytes(request.into_body(), BODY_MAX_LEN).await.map_err(too_large)?)
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, failure::Failure> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        failure::bad_request(format!("the object provided is unrecognized: not JSON: {error}"))
+    })
+}
+
+/// The Content-Type without its parameters, empty when there is none.
+fn media_type(headers: &HeaderMap) -> &str {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim()
+}

@@ -1,0 +1,253 @@
+//! The API by data: requests that kubectl does not make, and what each is answered.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+use super::auth::Token;
+use super::*;
+use crate::store::{BLOB_MAX_LEN, Store};
+
+const G: &str = "/apis/edgefleet.dev/v1alpha1";
+const JSON: &str = "Content-Type: application/json";
+const CLUSTER: &str =
+    r#"{"apiVersion":"edgefleet.dev/v1alpha1","kind":"Cluster","metadata":{"name":"tower-a"},"spec":{}}"#;
+const MISSPELT: &str = r#"{"apiVersion":"edgefleet.dev/v1alpha1","kind":"Cluster","metadata":{"name":"tower-b"},"spec":{"x":"é\""}}"#;
+/// The SHA-256 of `test`.
+const TEST_DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// One request, and what its answer must be.
+struct Row {
+    /// Method and path; `G` stands for the group's path.
+    request: &'static str,
+    /// One header, besides the token.
+    header: &'static str,
+    body: &'static str,
+    code: u16,
+    /// Parts of the body.
+    parts: &'static [&'static str],
+}
+
+const fn row(
+    request: &'static str,
+    header: &'static str,
+    body: &'static str,
+    code: u16,
+    parts: &'static [&'static str],
+) -> Row {
+    Row { request, header, body, code, parts }
+}
+
+const AGGREGATED: &str = "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+const ROWS: &[Row] = &[
+    // Discovery.
+    row("GET /api", "", "", 200, &["APIVersions"]),
+    row("GET /apis", "", "", 200, &["APIGroupList", "\"preferredVersion\""]),
+    row("GET /apis", AGGREGATED, "", 200, &["APIGroupDiscoveryList", "\"subresource\":\"status\""]),
+    row("GET /apis", "Accept: application/vnd.kubernetes.protobuf", "", 406, &["NotAcceptable"]),
+    row("GET /apis/edgefleet.dev", "", "", 200, &["\"kind\":\"APIGroup\""]),
+    row("GET /openapi/v3", "", "", 200, &["/openapi/v3/apis/edgefleet.dev/v1alpha1?hash="]),
+    row("GET /openapi/v2", "", "", 404, &["\"kind\":\"Status\"", "\"reason\":\"NotFound\""]),
+    row("GET /apis/apps/v1", "", "", 404, &["could not find the requested resource"]),
+    row("GET G/rollouts", "", "", 404, &["could not find the requested resource"]),
+    // Methods.
+    row("POST /version", JSON, "", 405, &["MethodNotAllowed"]),
+    row("DELETE /apis", "", "", 405, &["\"reason\":\"MethodNotAllowed\""]),
+    row("DELETE G/clusters", "", "", 405, &["MethodNotAllowed"]),
+    row("POST G/applications", JSON, "{}", 405, &["MethodNotAllowed"]),
+    row("POST G/namespaces/radio/assignments", JSON, "{}", 405, &["MethodNotAllowed"]),
+    row("GET /api/v1/namespaces?watch=1", "", "", 405, &["MethodNotAllowed"]),
+    // Bodies.
+    row("POST G/clusters", JSON, "{", 400, &["\"reason\":\"BadRequest\"", "not JSON", "column 1"]),
+    row("POST G/clusters", JSON, "[]", 400, &["must be a JSON object"]),
+    row("POST G/clusters", JSON, "", 400, &["not JSON"]),
+    row("POST G/clusters", "Content-Type: application/yaml", "a: b", 415, &["UnsupportedMediaType"]),
+    row("POST G/clusters?fieldValidation=Maybe", JSON, CLUSTER, 400, &["invalid fieldValidation"]),
+    row("POST G/clusters?dryRun=All", JSON, CLUSTER, 201, &["\"uid\""]),
+    row("POST G/clusters", JSON, CLUSTER, 201, &["\"generation\":1", "\"accepted\":false"]),
+    row("POST G/clusters", JSON, CLUSTER, 409, &["AlreadyExists", "\"kind\":\"clusters\""]),
+    row("POST G/clusters?dryRun=All", JSON, MISSPELT, 201, &[]),
+    row(
+        "PUT G/clusters/tower-a",
+        JSON,
+        CLUSTER,
+        422,
+        &["metadata.resourceVersion", "must be specified for an update"],
+    ),
+    row(
+        "PATCH G/clusters/tower-a",
+        "Content-Type: application/apply-patch+yaml",
+        "{}",
+        415,
+        &["accepted media types"],
+    ),
+    row(
+        "PATCH G/clusters/tower-a",
+        "Content-Type: application/merge-patch+json",
+        "[1]",
+        400,
+        &["must be a JSON object"],
+    ),
+    row(
+        "PATCH G/clusters/tower-a",
+        "Content-Type: application/json-patch+json",
+        "{}",
+        400,
+        &["error decoding patch"],
+    ),
+    row("DELETE G/clusters/tower-a", JSON, r#"{"dryRun":["All"]}"#, 200, &["Success", "\"uid\""]),
+    row("DELETE G/clusters/tower-a", JSON, r#"{"preconditions":{"uid":"x"}}"#, 409, &["Precondition failed"]),
+    row("DELETE G/clusters/tower-a", JSON, r#"{"preconditions":1}"#, 400, &["DeleteOptions"]),
+    // Forms.
+    row(
+        "GET G/clusters/tower-a",
+        "Accept: application/json;as=Table;g=meta.k8s.io;v=v1",
+        "",
+        200,
+        &["\"kind\":\"Table\""],
+    ),
+    row(
+        "GET G/clusters",
+        "Accept: application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        "",
+        200,
+        &["\"kind\":\"PartialObjectMetadataList\""],
+    ),
+    row("GET G/clusters?resourceVersion=99999999", "", "", 504, &["ResourceVersionTooLarge"]),
+    row("GET G/clusters?resourceVersion=1&resourceVersionMatch=Exact", "", "", 410, &["Expired"]),
+    row("GET G/clusters?limit=x", "", "", 400, &["limit"]),
+    row("GET G/clusters?watch=1&sendInitialEvents=1", "", "", 422, &["NotOlderThan"]),
+    row(
+        "GET /api/v1/events?fieldSelector=involvedObject.name%3Dx",
+        "",
+        "",
+        200,
+        &["EventList", "\"items\":[]"],
+    ),
+    // Blobs.
+    row("GET /blobs/sha256/9f86", "", "", 400, &["no SHA-256 digest"]),
+    row("GET /blobs/sha256/TEST", "", "", 404, &["there is no blob"]),
+    row("PUT /blobs/sha256/TEST", "", "tset", 400, &["the content has the digest sha256:"]),
+    row("PUT /blobs/sha256/TEST", "", "test", 201, &["\"length\":4"]),
+    row("PUT /blobs/sha256/TEST", "", "test", 200, &["\"length\":4"]),
+    row("POST /blobs/sha256/TEST", "", "test", 405, &["MethodNotAllowed"]),
+    row("GET /metrics", "", "", 200, &["edgefleet_objects{kind=\"Cluster\"} 1", "code=\"415\"", "# EOF"]),
+];
+
+#[tokio::test]
+async fn requests_are_answered() {
+    let hub = TestApi::start().await;
+    for row in ROWS {
+        let (code, _, body) = hub.send(row.request, &["Authorization", row.header], row.body).await;
+        let text = String::from_utf8_lossy(&body);
+        assert_eq!(code, row.code, "{}: {text}", row.request);
+        for part in row.parts {
+            assert!(text.contains(part), "{}: {part:?} is not in {text}", row.request);
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_admin_may() {
+    let hub = TestApi::start().await;
+    for (path, code) in
+        [("/version", 200), ("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/nothing", 401)]
+    {
+        let (actual, headers, _) = hub.send(&format!("GET {path}"), &[], "").await;
+        assert_eq!((actual, headers.contains_key("www-authenticate")), (code, code == 401), "{path}");
+    }
+    for wrong in ["Authorization: Bearer x", "Authorization: Basic x", "Authorization: Bearer"] {
+        let (code, _, body) = hub.send("GET G/clusters", &[wrong], "").await;
+        assert_eq!(code, 401, "{wrong}");
+        assert!(String::from_utf8_lossy(&body).contains("\"reason\":\"Unauthorized\""));
+    }
+}
+
+#[tokio::test]
+async fn documents_that_clients_keep_are_not_sent_again() {
+    let hub = TestApi::start().await;
+    let path = "GET /openapi/v3/apis/edgefleet.dev/v1alpha1";
+    let (code, headers, body) = hub.send(path, &["Authorization"], "").await;
+    let etag = headers["etag"].to_str().unwrap();
+    assert_eq!((code, body.is_empty()), (200, false));
+    let (code, _, body) = hub.send(path, &["Authorization", &format!("If-None-Match: {etag}")], "").await;
+    assert_eq!((code, body.is_empty()), (304, true));
+}
+
+#[tokio::test]
+async fn aggregated_discovery_says_its_exact_type() {
+    let hub = TestApi::start().await;
+    let accept =
+        "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    for path in ["GET /api", "GET /apis"] {
+        let (_, headers, _) = hub.send(path, &["Authorization", accept], "").await;
+        let expected = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        assert_eq!(headers["content-type"], expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn warnings_are_headers() {
+    let hub = TestApi::start().await;
+    let (code, headers, _) =
+        hub.send("POST G/clusters?fieldValidation=Warn", &["Authorization", JSON], MISSPELT).await;
+    assert_eq!((code, headers["warning"].to_str().unwrap()), (201, r#"299 - "unknown field \"spec.x\"""#));
+}
+
+#[tokio::test]
+async fn bodies_and_uploads_are_limited() {
+    let hub = TestApi::start().await;
+    let path = format!("PUT /blobs/sha256/{TEST_DIGEST}");
+    for (request, len) in [("POST G/clusters", 4 << 20), (path.as_str(), BLOB_MAX_LEN + 1)] {
+        let (code, _, body) = hub.send(request, &["Authorization", JSON], &" ".repeat(len)).await;
+        assert_eq!(code, 413, "{request}: {}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[tokio::test]
+async fn blobs_come_back_as_they_were() {
+    let hub = TestApi::start().await;
+    hub.send("PUT /blobs/sha256/TEST", &["Authorization"], "test").await;
+    let (code, headers, body) = hub.send("GET /blobs/sha256/TEST", &["Authorization"], "").await;
+    assert_eq!(
+        (code, &headers["content-type"], &headers["x-edgefleet-content-length"]),
+        (200, &"application/zstd".parse().unwrap(), &"4".parse().unwrap())
+    );
+    assert_eq!(zstd::decode_all(body.as_slice()).unwrap(), b"test");
+}
+
+struct TestApi {
+    router: Router,
+    token: Token,
+    _folder: TempDir,
+}
+
+impl TestApi {
+    async fn start() -> TestApi {
+        let folder = TempDir::new().unwrap();
+        let hub = Hub::open(Store::open(&folder.path().join("hub.db")).unwrap()).await.unwrap();
+        let token = Token::generate();
+        TestApi { router: router(hub, token.hash(), mpsc::channel(1).0), token, _folder: folder }
+    }
+
+    /// Sends a request with these headers; `Authorization` alone is the admin's.
+    async fn send(&self, request: &str, headers: &[&str], body: &str) -> (u16, HeaderMap, Vec<u8>) {
+        let (method, path) = request.split_once(' ').unwrap();
+        let path = path.replace("G/", &format!("{G}/")).replace("TEST", TEST_DIGEST);
+        let mut builder = Request::builder().method(method).uri(path);
+        for header in headers.iter().filter(|header| !header.is_empty()) {
+            builder = match header.split_once(": ") {
+                Some((name, value)) => builder.header(name, value),
+                None => builder.header(*header, format!("Bearer {}", self.token.expose())),
+            };
+        }
+        let request = builder.body(Body::from(body.to_owned())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+}

@@ -1,0 +1,157 @@
+//! POST, PUT, PATCH and DELETE of objects. What is answered with success is durable.
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use kube::core::response::StatusSummary;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::auth::Actor;
+use super::body::{self, PatchType};
+use super::negotiate;
+use super::params::{self, Params};
+use super::read::object_response;
+use super::reply::{Refusal, json_response, with_warnings};
+use crate::logic::registry::failure::{self, Failure};
+use crate::logic::registry::{Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, Written};
+use crate::random;
+use crate::resources::{GROUP, Kind};
+
+/// What the body of a DELETE may say, besides the query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeleteOptions {
+    dry_run: Vec<String>,
+    preconditions: DeletePreconditions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeletePreconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+pub(super) async fn create(
+    api: Api,
+    kind: Kind,
+    namespace: String,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let form = negotiate::form(request.headers(), false)?;
+    let actor = Actor::of(&request);
+    let object = body::json(request).await?;
+    let uid = random::uid();
+    let validation = params.field_validation;
+    let written = decide(&api, &actor, params.dry_run, move |transaction| {
+        transaction.create(kind, &namespace, object, validation, &uid)
+    })
+    .await?;
+    Ok(written_response(StatusCode::CREATED, &written, kind, form, &params))
+}
+
+pub(super) async fn replace(
+    api: Api,
+    key: ObjectKey,
+    part: Part,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let form = negotiate::form(request.headers(), false)?;
+    let actor = Actor::of(&request);
+    let object = body::json(request).await?;
+    let (kind, validation) = (key.kind, params.field_validation);
+    let written = decide(&api, &actor, params.dry_run, move |transaction| {
+        transaction.replace(&key, part, object, validation)
+    })
+    .await?;
+    Ok(written_response(StatusCode::OK, &written, kind, form, &params))
+}
+
+pub(super) async fn patch(
+    api: Api,
+    key: ObjectKey,
+    part: Part,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let form = negotiate::form(request.headers(), false)?;
+    let actor = Actor::of(&request);
+    let patch_type = PatchType::of(request.headers())?;
+    let patch = body::bytes(request).await?.to_vec();
+    let patch = match patch_type {
+        PatchType::Merge => Patch::Merge(patch),
+        PatchType::Json => Patch::Json(patch),
+    };
+    let (kind, validation) = (key.kind, params.field_validation);
+    let written = decide(&api, &actor, params.dry_run, move |transaction| {
+        transaction.patch(&key, part, &patch, validation)
+    })
+    .await?;
+    Ok(written_response(StatusCode::OK, &written, kind, form, &params))
+}
+
+pub(super) async fn delete(
+    api: Api,
+    key: ObjectKey,
+    params: Params,
+    request: Request,
+) -> Result<Response, Refusal> {
+    negotiate::json(request.headers())?;
+    let actor = Actor::of(&request);
+    let options: DeleteOptions = match body::optional_json(request).await? {
+        None => DeleteOptions::default(),
+        Some(options) => serde_json::from_value(options)
+            .map_err(|error| failure::bad_request(format!("the DeleteOptions are malformed: {error}")))?,
+    };
+    let dry_run = params.dry_run | params::dry_run(&options.dry_run.concat())?;
+    let preconditions = Preconditions {
+        uid: options.preconditions.uid,
+        resource_version: options.preconditions.resource_version,
+    };
+    let kind = key.kind;
+    let deleted =
+        decide(&api, &actor, dry_run, move |transaction| transaction.delete(&key, &preconditions)).await?;
+    Ok(match deleted {
+        Deleted::Gone(object) => json_response(StatusCode::OK, &deletion_json(kind, &object)),
+        Deleted::Terminating(object) => json_response(StatusCode::OK, object.value()),
+    })
+}
+
+/// Decides a write, and unless it is a dry run, makes it.
+async fn decide<T: Send>(
+    api: &Api,
+    actor: &Actor,
+    dry_run: bool,
+    decide: impl FnOnce(&mut Transaction<'_>) -> Result<T, Failure> + Send,
+) -> Result<T, Refusal> {
+    let result = if dry_run {
+        api.hub.dry_run(actor.name(), decide)
+    } else {
+        api.hub.write(actor.name(), decide).await
+    };
+    result.map_err(Refusal::from)
+}
+
+fn written_response(
+    code: StatusCode,
+    written: &Written,
+    kind: Kind,
+    form: negotiate::Form,
+    params: &Params,
+) -> Response {
+    with_warnings(object_response(code, &written.object, kind, form, params), &written.warnings)
+}
+
+fn deletion_json(kind: Kind, object: &Object) -> Value {
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": StatusSummary::Success,
+        "details": {"name": object.name(), "group": GROUP, "kind": kind.plural(), "uid": object.uid()},
+    })
+}

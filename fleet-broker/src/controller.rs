@@ -1,0 +1,430 @@
+//! Drives the fleet core: what happens comes in, what it decides is stored, sent and shown, in this order.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use protocol::{
+    documents::{Chunk, Encoding},
+    enrol::JoinCode,
+    ids::{AppId, ClusterId, Digest, Name},
+    limits,
+    time::{Now, UnixSeconds},
+    topics::Downward,
+};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock,
+    enrolment::{self, Tokens},
+    hub::Hub,
+    logic::{
+        fleet::{
+            Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
+            HoldRecord, messages,
+        },
+        registry::{Change, Object, ObjectKey, Projection},
+    },
+    pki::CertificateAuthority,
+    resources::{self, APPROVE_ANNOTATION, Kind},
+    store::{StoreError, Write},
+    transport::{Transport, TransportEvent},
+};
+
+/// Name under which the fleet writes statuses.
+const ACTOR: &str = "system:fleet";
+
+/// How often counts are brought up to date: many reports make one change.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Events handled as one: one commit, one transaction of statuses.
+const BATCH: usize = 256;
+
+/// Registry changes read at once.
+const CHANGES: usize = 1024;
+
+/// Clusters that may connect, shared with the listener that asks.
+pub(crate) type Admitted = Arc<Mutex<BTreeSet<ClusterId>>>;
+
+/// Asks for a join code.
+#[derive(Debug)]
+pub struct JoinRequest {
+    /// For which cluster.
+    pub cluster: ClusterId,
+    /// Takes the code, or why there is none.
+    pub answer: oneshot::Sender<Result<JoinCode, String>>,
+}
+
+/// Everything the fleet core is driven with.
+pub(crate) struct Controller {
+    pub(crate) fleet: Fleet,
+    pub(crate) hub: Hub,
+    pub(crate) transport: Transport,
+    pub(crate) authority: CertificateAuthority,
+    pub(crate) root: Vec<u8>,
+    pub(crate) tokens: Tokens,
+    pub(crate) join: enrolment::Hub,
+    pub(crate) admitted: Admitted,
+    pub(crate) started: Instant,
+    pub(crate) seen: u64,
+}
+
+/// A message to be acknowledged, or a question to be answered, once what it caused is durable.
+enum Waiting {
+    Message(oneshot::Sender<()>),
+    Answer(oneshot::Sender<Bytes>, Bytes),
+    Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
+}
+
+/// What one batch of events leads to.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+    waiting: Vec<Waiting>,
+}
+
+impl Controller {
+    /// Runs until `stop`, or until the store fails: then nothing can be promised any more.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<TransportEvent>,
+        mut joins: mpsc::Receiver<JoinRequest>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Result<(), StoreError> {
+        let mut versions = self.hub.subscribe();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.reload().await?;
+        loop {
+            let mut batch = Batch::default();
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                changed = versions.changed() => match changed {
+                    Ok(()) => self.registry_changed(&mut batch),
+                    Err(_) => break,
+                },
+                Some(join) = joins.recv() => self.joining(join, &mut batch),
+                Some(event) = events.recv() => {
+                    self.transport_event(event, &mut batch);
+                    while batch.waiting.len() < BATCH && let Ok(event) = events.try_recv() {
+                        self.transport_event(event, &mut batch);
+                    }
+                }
+                _ = ticks.tick() => self.fleet_event(Event::Tick, &mut batch),
+            }
+            self.carry_out(batch).await?;
+        }
+        self.transport.stop().await;
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let wall = UnixSeconds(u64::try_from(clock::now().as_second()).unwrap_or_default());
+        Now { monotonic: self.started.elapsed(), wall }
+    }
+
+    /// Feeds every object to the fleet: at the start, and if the log of changes ran over.
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let (version, objects) = self.hub.read(|registry| {
+            let kinds = [Kind::Cluster, Kind::Bundle, Kind::Application];
+            let objects: Vec<(Kind, Arc<Object>)> = kinds
+                .iter()
+                .flat_map(|kind| registry.objects(*kind).map(|object| (*kind, Arc::clone(object))))
+                .collect();
+            (registry.version(), objects)
+        });
+        self.seen = version;
+        let mut batch = Batch::default();
+        for (kind, object) in objects {
+            let key = ObjectKey::new(kind, object.namespace(), object.name());
+            self.object_changed(&key, Some(&object), &mut batch);
+        }
+        self.carry_out(batch).await
+    }
+
+    fn registry_changed(&mut self, batch: &mut Batch) {
+        let changes = self.hub.read(|registry| (registry.changes(self.seen, CHANGES), registry.version()));
+        let (Ok(changes), version) = changes else {
+            // The log ran over: everything is looked at again with the next change.
+            tracing::warn!("the fleet fell behind the log of changes and reads everything again");
+            self.seen = 0;
+            return;
+        };
+        self.seen = changes.last().map_or(version, |change| change.version);
+        for change in changes.iter().filter(|change| is_news(change)) {
+            self.object_changed(&change.key, change.after.as_ref(), batch);
+        }
+    }
+
+    fn object_changed(&mut self, key: &ObjectKey, object: Option<&Arc<Object>>, batch: &mut Batch) {
+        let Some(event) = event_of(key, object) else { return };
+        if let Event::Cluster(id, _) = &event {
+            let id = id.clone();
+            self.fleet_event(event, batch);
+            self.admit(&id);
+        } else {
+            self.fleet_event(event, batch);
+        }
+    }
+
+    fn transport_event(&mut self, event: TransportEvent, batch: &mut Batch) {
+        match event {
+            TransportEvent::Connected { cluster, .. } => self.fleet_event(Event::Connected(cluster), batch),
+            TransportEvent::Gone { cluster, .. } => self.fleet_event(Event::Gone(cluster), batch),
+            TransportEvent::Message { cluster, topic, payload, done, .. } => {
+                self.fleet_event(Event::Said(cluster, topic, payload.to_vec()), batch);
+                batch.waiting.push(Waiting::Message(done));
+            }
+            TransportEvent::EnrolAsk { token, payload, answer, .. } => {
+                let granted = self.tokens.answer(&token, &payload, &self.authority, &self.root, clock::now());
+                let reply = match granted {
+                    Ok(granted) => {
+                        batch.writes.extend(granted.writes);
+                        let cluster = granted.cluster.clone();
+                        self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
+                        self.admit(&cluster);
+                        granted.answer
+                    }
+                    Err(refused) => refused,
+                };
+                let reply = Bytes::from(protocol::codec::encode(&reply));
+                batch.waiting.push(Waiting::Answer(answer, reply));
+            }
+        }
+    }
+
+    fn joining(&mut self, request: JoinRequest, batch: &mut Batch) {
+        if self.fleet.joining(&request.cluster).is_none() {
+            let refusal = format!("cluster {} is not registered", request.cluster);
+            drop(request.answer.send(Err(refusal)));
+            return;
+        }
+        let now = self.now().wall;
+        match self.tokens.make(&self.join, request.cluster, now) {
+            Some((code, writes)) => {
+                batch.writes.extend(writes);
+                batch.waiting.push(Waiting::Code(request.answer, Box::new(code)));
+            }
+            None => drop(request.answer.send(Err("too many join codes are open".to_owned()))),
+        }
+    }
+
+    fn fleet_event(&mut self, event: Event, batch: &mut Batch) {
+        let now = self.now();
+        batch.effects.extend(self.fleet.handle(now, event));
+    }
+
+    fn admit(&self, id: &ClusterId) {
+        let mut admitted = lock(&self.admitted);
+        if self.fleet.admits(id) {
+            admitted.insert(id.clone());
+        } else {
+            admitted.remove(id);
+        }
+    }
+
+    /// Stores everything at once, then sends, then shows, then acknowledges.
+    async fn carry_out(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let Batch { mut writes, effects, waiting } = batch;
+        let mut shown = Vec::new();
+        let mut sent = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store(documents) => writes.extend(documents.into_iter().map(write_of)),
+                Effect::Push(..) | Effect::SendContent { .. } | Effect::Kick(_) => sent.push(effect),
+                Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Assignment(..) => {
+                    shown.push(effect);
+                }
+            }
+        }
+        if !writes.is_empty() {
+            self.hub.store().commit(writes).await?;
+        }
+        for effect in sent {
+            self.send(effect).await;
+        }
+        self.show(shown).await;
+        for waiting in waiting {
+            // Whoever waited may have gone; what it asked for is done.
+            match waiting {
+                Waiting::Message(done) => drop(done.send(())),
+                Waiting::Answer(answer, bytes) => drop(answer.send(bytes)),
+                Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, effect: Effect) {
+        match effect {
+            Effect::Push(cluster, topic, bytes) => self.push(&cluster, topic, bytes).await,
+            Effect::SendContent { cluster, target, encoding, offset } => {
+                self.send_content(&cluster, target, encoding, offset).await;
+            }
+            Effect::Kick(cluster) => drop(self.transport.kick(&cluster)),
+            Effect::Store(_)
+            | Effect::ClusterStatus(..)
+            | Effect::ApplicationStatus(..)
+            | Effect::Assignment(..) => {}
+        }
+    }
+
+    async fn push(&self, cluster: &ClusterId, topic: Downward, bytes: Vec<u8>) {
+        // Delivery is state: whoever misses this says hello again, or asks again.
+        if let Err(error) = self.transport.push(cluster, topic, Bytes::from(bytes)).await {
+            tracing::debug!(%cluster, ?topic, %error, "not pushed");
+        }
+    }
+
+    async fn send_content(&self, cluster: &ClusterId, target: Digest, encoding: Encoding, offset: u64) {
+        let chunks = match self.window(target, encoding, offset).await {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                tracing::error!(%cluster, %target, %error, "content cannot be read");
+                return;
+            }
+        };
+        for chunk in chunks {
+            self.push(cluster, Downward::Blob, chunk.encode()).await;
+        }
+    }
+
+    async fn window(
+        &self,
+        target: Digest,
+        encoding: Encoding,
+        offset: u64,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        let store = self.hub.store();
+        let Some(blob) = store.blob(*target.as_bytes()).await? else {
+            return Ok(messages::window(target, encoding, 0, 0, &[]));
+        };
+        let len = limits::CHUNK_BYTES * limits::WINDOW_CHUNKS;
+        let bytes = store.read_blob(*target.as_bytes(), offset, len).await?;
+        Ok(messages::window(target, encoding, blob.zstd_len, offset, &bytes))
+    }
+
+    /// Statuses are what the fleet thinks: losing one to a failing store is mended by the next start.
+    async fn show(&self, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        let shown = self.hub.write(ACTOR, |transaction| {
+            for effect in effects {
+                let outcome = match effect {
+                    Effect::ClusterStatus(id, status) => {
+                        let key = ObjectKey::new(Kind::Cluster, "", id.as_str());
+                        transaction.update_status(&key, json!(status)).map(drop)
+                    }
+                    Effect::ApplicationStatus(id, status) => {
+                        let key = ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str());
+                        transaction.update_status(&key, json!(status)).map(drop)
+                    }
+                    Effect::Assignment(app, cluster, shown) => {
+                        let name = format!("{}.{cluster}", app.name);
+                        let key = ObjectKey::new(Kind::Assignment, app.tenant.as_str(), &name);
+                        match shown {
+                            Some(shown) => {
+                                let (labels, status) = *shown;
+                                transaction
+                                    .project(Projection { key, labels, status: json!(status) })
+                                    .map(drop)
+                            }
+                            None => {
+                                transaction.unproject(&key);
+                                Ok(())
+                            }
+                        }
+                    }
+                    Effect::Store(_) | Effect::Push(..) | Effect::SendContent { .. } | Effect::Kick(_) => {
+                        Ok(())
+                    }
+                };
+                // An object that was just deleted has no status any more.
+                if let Err(refusal) = outcome {
+                    tracing::debug!(refusal = refusal.message, "status not written");
+                }
+            }
+            Ok(())
+        });
+        if let Err(failure) = shown.await {
+            tracing::error!(failure = failure.message, "statuses not written");
+        }
+    }
+}
+
+/// A lock that is held for moments only; a panic under it has ended the hub.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a panic under this lock has ended the hub")
+}
+
+/// Whether a change is one that the fleet has to decide on: statuses are its own.
+fn is_news(change: &Change) -> bool {
+    let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
+    let metadata = |object: &Object, field: &str| object.value()["metadata"].get(field).cloned();
+    before.generation() != after.generation()
+        || metadata(before, "labels") != metadata(after, "labels")
+        || metadata(before, "annotations") != metadata(after, "annotations")
+}
+
+/// What an object means to the fleet. Objects come validated, so what does not read is none of the fleet's.
+fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
+    let value = object.map(|object| object.value());
+    match key.kind {
+        Kind::Cluster => Some(Event::Cluster(ClusterId::new(&*key.name).ok()?, value.and_then(cluster))),
+        Kind::Bundle => {
+            let tenant = Name::new(&*key.namespace).ok()?;
+            Some(Event::Bundle(tenant, key.name.clone(), value.and_then(bundle)))
+        }
+        Kind::Application => {
+            let id = AppId::new(&*key.namespace, &*key.name).ok()?;
+            Some(Event::Application(id, value.and_then(application)))
+        }
+        Kind::Assignment => None,
+    }
+}
+
+fn cluster(value: &Value) -> Option<ClusterRecord> {
+    let cluster: resources::Cluster = serde_json::from_value(value.clone()).ok()?;
+    let until = |hold: &resources::Hold| {
+        let at = hold.until.as_ref()?.0.as_second();
+        Some(UnixSeconds(u64::try_from(at).unwrap_or_default()))
+    };
+    let hold = cluster.spec.hold.as_ref();
+    Some(ClusterRecord {
+        labels: cluster.metadata.labels.unwrap_or_default(),
+        accepted: cluster.spec.accepted,
+        hold: hold.map(|hold| HoldRecord { reason: hold.reason.clone(), until: until(hold) }),
+    })
+}
+
+fn bundle(value: &Value) -> Option<BundleRecord> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let release = value.pointer("/spec/release")?.as_str()?;
+    Some(BundleRecord { release: STANDARD.decode(release).ok()? })
+}
+
+fn application(value: &Value) -> Option<Application> {
+    let application: resources::Application = serde_json::from_value(value.clone()).ok()?;
+    let annotations = application.metadata.annotations.unwrap_or_default();
+    let generation = application.metadata.generation.unwrap_or_default();
+    Some(Application {
+        spec: application.spec,
+        generation: u64::try_from(generation).unwrap_or_default(),
+        approval: annotations.get(APPROVE_ANNOTATION).cloned(),
+    })
+}
+
+fn write_of(document: Document) -> Write {
+    let kind = DocumentKind::name(document.kind);
+    match document.bytes {
+        Some(bytes) => Write::PutDocument { kind, key: document.key, bytes },
+        None => Write::DeleteDocument { kind, key: document.key },
+    }
+}

@@ -1,0 +1,81 @@
+//! `hub.kubeconfig`: with it, kubectl and every other Kubernetes client finds the hub and may use it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::api::auth::Token;
+
+/// Only the owner may read it: it holds a token.
+const MODE: u32 = 0o600;
+
+/// The file could not be written.
+#[derive(Debug, Error)]
+#[error("cannot write the kubeconfig {path}")]
+pub struct KubeconfigError {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Writes a kubeconfig for the hub at `server` (an https URL) whose certificate the CA in `ca_pem` signed.
+/// What is at `path` is replaced at once, never half.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, server: &str, ca_pem: &str, token: &Token) -> Result<(), KubeconfigError> {
+    let content = format!("{:#}\n", kubeconfig(server, ca_pem, token));
+    replace(path, content.as_bytes()).map_err(|source| KubeconfigError { path: path.to_owned(), source })
+}
+
+/// JSON, which is YAML that needs no quoting rules.
+fn kubeconfig(server: &str, ca_pem: &str, token: &Token) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "edgefleet",
+            "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(ca_pem)},
+        }],
+        "users": [{"name": "admin", "user": {"token": token.expose()}}],
+        "contexts": [{"name": "edgefleet", "context": {"cluster": "edgefleet", "user": "admin"}}],
+        "current-context": "edgefleet",
+    })
+}
+
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
+    file.set_permissions(fs::Permissions::from_mode(MODE))?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.kubeconfig");
+        fs::write(&path, "old").unwrap();
+        let token = Token::generate();
+        write(&path, "https://127.0.0.1:7443", "-----BEGIN", &token).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(written["users"][0]["user"]["token"], token.expose());
+        assert_eq!(written["clusters"][0]["cluster"]["certificate-authority-data"], "LS0tLS1CRUdJTg==");
+        let error = write(&folder.path().join("none/x"), "", "", &token).unwrap_err();
+        assert!(error.to_string().contains("none/x"), "{error}");
+    }
+}

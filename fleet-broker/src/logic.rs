@@ -1,0 +1,4 @@
+//! What can be decided without a clock, a disk or a network.
+
+pub mod fleet;
+pub mod registry;

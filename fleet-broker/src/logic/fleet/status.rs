@@ -1,0 +1,354 @@
+//! What people see: conditions of clusters, counts of applications, one assignment for each application and
+//! cluster. Only what changed is put out, and a heartbeat changes nothing but ages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use protocol::{
+    documents::{AppReport, AppState, ConditionStatus, DesiredRelease},
+    ids::{AppId, ClusterId},
+    limits,
+    time::{Now, UnixSeconds},
+};
+
+use serde_json::Value;
+
+use super::{Cluster, Effect, Fleet, Signed, rollout::Decision};
+use crate::resources::{
+    self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
+    ClusterStatus, Revision,
+};
+
+/// Statuses as they were last put out.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    clusters: BTreeMap<ClusterId, ClusterStatus>,
+    pub(super) applications: BTreeMap<AppId, ApplicationStatus>,
+    assignments: BTreeMap<(ClusterId, AppId), AssignmentStatus>,
+}
+
+/// One condition before it is compared with the one before it.
+struct Fresh<'a> {
+    kind: &'a str,
+    holds: bool,
+    reason: &'a str,
+    message: String,
+}
+
+impl Fleet {
+    /// Puts out what changed.
+    pub(super) fn show(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.changed.clusters) {
+            self.show_cluster(now, &id, effects);
+            self.show_assignments(now, &id, effects);
+        }
+    }
+
+    /// Takes up a status that was put out before a restart, so that times of transition survive it.
+    pub fn restore_cluster_status(&mut self, name: &str, status: &Value) {
+        if let (Ok(id), Ok(status)) = (ClusterId::new(name), serde_json::from_value(status.clone())) {
+            self.shown.clusters.insert(id, status);
+        }
+    }
+
+    /// Takes up a status that was put out before a restart.
+    pub fn restore_application_status(&mut self, tenant: &str, name: &str, status: &Value) {
+        if let (Ok(id), Ok(status)) = (AppId::new(tenant, name), serde_json::from_value(status.clone())) {
+            self.shown.applications.insert(id, status);
+        }
+    }
+
+    fn show_cluster(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+        let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.registered) else {
+            self.shown.clusters.remove(id);
+            return;
+        };
+        let before = self.shown.clusters.get(id);
+        let mut status = cluster_status(now, cluster, before);
+        if let Some(before) = before {
+            // A report's time alone is no change: it is put out together with the next one.
+            let kept = ClusterStatus { last_report_time: before.last_report_time.clone(), ..status.clone() };
+            if &kept == before {
+                return;
+            }
+        }
+        status.last_report_time = cluster.report.as_ref().map(|report| time(report.at));
+        self.shown.clusters.insert(id.clone(), status.clone());
+        effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
+    }
+
+    fn show_assignments(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+        let mut gone: BTreeSet<AppId> = self
+            .shown
+            .assignments
+            .range((id.clone(), first_app())..)
+            .take_while(|((cluster, _), _)| cluster == id)
+            .map(|((_, app), _)| app.clone())
+            .collect();
+        let Some(cluster) = self.clusters.get(id) else { return };
+        let told: Vec<&DesiredRelease> = match &cluster.signed {
+            Some(Signed { desired, .. }) if cluster.registered => desired.releases.iter().collect(),
+            Some(_) | None => Vec::new(),
+        };
+        for release in told {
+            gone.remove(&release.app);
+            let key = (id.clone(), release.app.clone());
+            let bundle = self.bundles.iter().find_map(|((_, name), known)| {
+                known.as_ref().ok().filter(|known| known.digest == release.release).map(|_| name.clone())
+            });
+            let bundle = bundle.unwrap_or_else(|| format!("sha256:{}", release.release));
+            let before = self.shown.assignments.get(&key);
+            let status = assignment_status(now, id, cluster, release, bundle, before);
+            if before != Some(&status) {
+                self.shown.assignments.insert(key, status.clone());
+                let shown = Box::new((cluster.labels.clone(), status));
+                effects.push(Effect::Assignment(release.app.clone(), id.clone(), Some(shown)));
+            }
+        }
+        for app in gone {
+            self.shown.assignments.remove(&(id.clone(), app.clone()));
+            effects.push(Effect::Assignment(app, id.clone(), None));
+        }
+    }
+
+    /// Puts out counts and decisions of applications that changed.
+    pub(super) fn show_applications(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let ids: Vec<AppId> = self.applications.keys().cloned().collect();
+        for id in ids {
+            let (Some(application), Some(decision)) = (self.applications.get(&id), self.decisions.get(&id))
+            else {
+                continue;
+            };
+            let before = self.shown.applications.get(&id);
+            let status = application_status(now, application.generation, self.counts(&id), decision, before);
+            if before != Some(&status) {
+                self.shown.applications.insert(id.clone(), status.clone());
+                effects.push(Effect::ApplicationStatus(id, Box::new(status)));
+            }
+        }
+    }
+
+    /// How an application is over all clusters that were told to run it.
+    pub(super) fn counts(&self, id: &AppId) -> ApplicationClusters {
+        let mut counts = ApplicationClusters::default();
+        for cluster in self.clusters.values().filter(|cluster| cluster.registered) {
+            let Some(release) = cluster.signed.as_ref().and_then(|signed| signed.desired.release_of(id))
+            else {
+                continue;
+            };
+            counts.desired += 1;
+            let state = state(cluster, release);
+            counts.updated += u64::from(runs(cluster, release));
+            counts.available += u64::from(state == AssignmentState::Updated);
+            counts.failed += u64::from(matches!(state, AssignmentState::Failed | AssignmentState::Rejected));
+            counts.offline += u64::from(!cluster.connected);
+        }
+        counts
+    }
+}
+
+fn first_app() -> AppId {
+    AppId::new("0", "0").expect("digits are a name, and the first in order")
+}
+
+fn reported<'a>(cluster: &'a Cluster, app: &AppId) -> Option<&'a AppReport> {
+    cluster.report.as_ref()?.apps.iter().find(|report| &report.app == app)
+}
+
+/// Whether a cluster has all of a release applied.
+fn runs(cluster: &Cluster, release: &DesiredRelease) -> bool {
+    let applied = reported(cluster, &release.app).and_then(|report| report.applied.as_ref());
+    applied.is_some_and(|applied| applied.digest == release.release)
+}
+
+fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
+    let away = if cluster.connected { AssignmentState::Pending } else { AssignmentState::Deferred };
+    let Some(report) = reported(cluster, &release.app) else { return away };
+    let refused = report.rejected.as_ref().is_some_and(|rejected| rejected.digest == release.release);
+    if refused {
+        return AssignmentState::Rejected;
+    }
+    let accepted = report.accepted.as_ref().is_some_and(|accepted| accepted.digest == release.release);
+    // Settings are told with the desired state, so a report made under an older one does not speak of them.
+    let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
+    let current = told.is_some_and(|told| cluster.report.as_ref().is_some_and(|report| report.order >= told));
+    match report.state {
+        _ if !accepted || !current => away,
+        AppState::Available => AssignmentState::Updated,
+        AppState::Pending => AssignmentState::Pending,
+        AppState::Applying | AppState::Progressing => AssignmentState::Applying,
+        AppState::Degraded => AssignmentState::Failed,
+        AppState::Rejected => AssignmentState::Rejected,
+        AppState::Removing | AppState::Removed => AssignmentState::Pending,
+    }
+}
+
+fn assignment_status(
+    now: Now,
+    id: &ClusterId,
+    cluster: &Cluster,
+    release: &DesiredRelease,
+    bundle: String,
+    before: Option<&AssignmentStatus>,
+) -> AssignmentStatus {
+    let report = reported(cluster, &release.app);
+    let state = state(cluster, release);
+    let rejected =
+        report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
+    let worst = report.and_then(|report| report.worst.as_ref());
+    let message = match (rejected, worst) {
+        (Some(rejected), _) => Some(format!("{}: {}", rejected.reason, rejected.message)),
+        (None, Some(worst)) => Some(format!("{}: {}", worst.reason, worst.message)),
+        (None, None) => waiting(report),
+    };
+    let conditions = report.map(|report| report.conditions.as_slice()).unwrap_or_default();
+    let conditions = conditions.iter().map(|c| (c, c.status == ConditionStatus::True));
+    let fresh = conditions.map(|(c, holds)| Fresh {
+        kind: &c.kind,
+        holds,
+        reason: &c.reason,
+        message: c.message.clone(),
+    });
+    AssignmentStatus {
+        cluster: id.to_string(),
+        application: release.app.name.to_string(),
+        bundle,
+        state,
+        conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
+        worst_object: worst.map(|worst| worst.object.clone()),
+        message,
+        since: Some(match before.filter(|before| before.state == state) {
+            Some(before) => before.since.clone().unwrap_or_else(|| time(now.wall)),
+            None => time(now.wall),
+        }),
+    }
+}
+
+fn waiting(report: Option<&AppReport>) -> Option<String> {
+    let condition = report?.conditions.iter().find(|condition| condition.kind == "Progressing")?;
+    let holds = condition.status == ConditionStatus::True && !condition.message.is_empty();
+    holds.then(|| format!("{}: {}", condition.reason, condition.message))
+}
+
+fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -> ClusterStatus {
+    let report = cluster.report.as_ref();
+    let signed = cluster.signed.as_ref();
+    let releases = signed.map(|signed| signed.desired.releases.as_slice()).unwrap_or_default();
+    let states: Vec<AssignmentState> = releases.iter().map(|release| state(cluster, release)).collect();
+    let count =
+        |wanted: &[AssignmentState]| states.iter().filter(|state| wanted.contains(state)).count() as u64;
+    let applications = ClusterApplications {
+        desired: states.len() as u64,
+        updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
+        available: count(&[AssignmentState::Updated]),
+        failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
+    };
+    let conditions = conditions(cluster, applications);
+    ClusterStatus {
+        conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
+        last_report_time: None,
+        desired: signed.map(|signed| revision(signed.desired.order)),
+        observed: report.map(|report| revision(report.order)),
+        agent: report.map(|report| report.agent.clone()),
+        kubernetes: report.map(|report| report.kubernetes.clone()).filter(|version| !version.is_empty()),
+        applications: Some(applications),
+    }
+}
+
+fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh<'static>> {
+    let condition = |kind, holds, reason, message| Fresh { kind, holds, reason, message };
+    let joined = cluster.identity.is_some();
+    let mut all = vec![
+        condition("Joined", joined, if joined { "Enrolled" } else { "NotEnrolled" }, String::new()),
+        condition(
+            "Connected",
+            cluster.connected,
+            if cluster.connected { "LinkUp" } else { "Offline" },
+            String::new(),
+        ),
+    ];
+    let Some(report) = &cluster.report else { return all };
+    let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
+    let synced = told == Some(report.order) && applications.updated == applications.desired;
+    let text = format!("{} of {} applications are up to date", applications.updated, applications.desired);
+    all.push(condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text));
+    let available = applications.available == applications.desired;
+    let text = format!("{} of {} applications are available", applications.available, applications.desired);
+    all.push(condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text));
+    let close = report.clock_skew <= limits::CLOCK_SKEW_SECONDS;
+    let text = if close { String::new() } else { format!("{} s from the hub's", report.clock_skew) };
+    all.push(condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text));
+    all
+}
+
+/// Conditions with the time of their last transition, taken from before where nothing changed.
+fn transit<'a>(
+    now: Now,
+    fresh: impl Iterator<Item = Fresh<'a>>,
+    before: Option<&[Condition]>,
+) -> Vec<Condition> {
+    fresh
+        .map(|Fresh { kind, holds, reason, message }| {
+            let status = if holds { "True" } else { "False" };
+            let old = before.unwrap_or_default().iter().find(|old| old.type_ == kind && old.status == status);
+            Condition {
+                type_: kind.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message,
+                observed_generation: None,
+                last_transition_time: old
+                    .map_or_else(|| time(now.wall), |old| old.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+fn application_status(
+    now: Now,
+    generation: u64,
+    counts: ApplicationClusters,
+    decision: &Decision,
+    before: Option<&ApplicationStatus>,
+) -> ApplicationStatus {
+    let (word, reason) = match decision {
+        Decision::Hold { reason } => (resources::Decision::Hold, reason),
+        Decision::Promote { reason, .. } => (resources::Decision::Promote, reason),
+        Decision::Complete { reason } => (resources::Decision::Complete, reason),
+    };
+    let available = counts.available == counts.desired;
+    let text = format!("{} of {} clusters are available", counts.available, counts.desired);
+    let fresh = [
+        Fresh {
+            kind: "Available",
+            holds: available && counts.desired > 0,
+            reason: if available { "Healthy" } else { "Unhealthy" },
+            message: text,
+        },
+        Fresh {
+            kind: "Progressing",
+            holds: word != resources::Decision::Complete,
+            reason: if word == resources::Decision::Complete { "Complete" } else { "RollingOut" },
+            message: reason.clone(),
+        },
+    ];
+    let mut conditions = transit(now, fresh.into_iter(), before.map(|before| before.conditions.as_slice()));
+    let observed = i64::try_from(generation).ok();
+    conditions.iter_mut().for_each(|condition| condition.observed_generation = observed);
+    ApplicationStatus {
+        conditions,
+        observed_generation: generation,
+        clusters: Some(counts),
+        decision: Some(word),
+        reason: Some(reason.clone()),
+    }
+}
+
+fn revision(order: protocol::order::Order) -> Revision {
+    Revision { epoch: u64::from(order.epoch.0), sequence: order.seq }
+}
+
+fn time(at: UnixSeconds) -> Time {
+    Time(i64::try_from(at.0).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default())
+}

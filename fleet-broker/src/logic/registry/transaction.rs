@@ -1,0 +1,452 @@
+//! What one request changes, decided against the registry without changing it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+
+use super::admit::{FieldValidation, Origin, admit, check_size, check_type};
+use super::failure::{self, Failure};
+use super::{Change, OBJECTS_MAX, Object, ObjectKey, PROJECTIONS_MAX, Patch, Registry};
+use crate::resources::{API_VERSION, FieldError, Kind};
+
+/// Longest prefix that `generateName` takes, so that the name made of it is a name: the API server's limit.
+const GENERATE_NAME_MAX_LEN: usize = 58;
+
+/// The changes that one actor makes at one time. Later operations see earlier ones; nobody else sees any until
+/// [`Registry::apply`].
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    base: &'a Registry,
+    now: Timestamp,
+    actor: Arc<str>,
+    /// Objects changed here; None is deleted.
+    staged: BTreeMap<ObjectKey, Option<Arc<Object>>>,
+    changes: Vec<Change>,
+}
+
+/// A part of an object that is written by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status alone.
+    Status,
+}
+
+/// The outcome of a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The object as it is now.
+    pub object: Arc<Object>,
+    /// What the client should be told.
+    pub warnings: Vec<String>,
+}
+
+/// The outcome of a deletion.
+#[derive(Clone, Debug)]
+pub enum Deleted {
+    /// It is gone; this is how it was.
+    Gone(Arc<Object>),
+    /// It waits for its finalizers.
+    Terminating(Arc<Object>),
+}
+
+/// What a client knows about the object it means to delete.
+#[derive(Clone, Debug, Default)]
+pub struct Preconditions {
+    /// Its unique id.
+    pub uid: Option<String>,
+    /// Its version.
+    pub resource_version: Option<String>,
+}
+
+/// An object that the hub makes itself, from others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Projection {
+    /// Which.
+    pub key: ObjectKey,
+    /// By which it is selected.
+    pub labels: BTreeMap<String, String>,
+    /// All it says.
+    pub status: Value,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(base: &'a Registry, now: Timestamp, actor: &str) -> Transaction<'a> {
+        Transaction { base, now, actor: Arc::from(actor), staged: BTreeMap::new(), changes: Vec::new() }
+    }
+
+    /// What changes, in the order of the versions.
+    pub fn finish(self) -> Vec<Change> {
+        self.changes
+    }
+
+    /// An object, as this transaction leaves it.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        match self.staged.get(key) {
+            Some(staged) => staged.as_ref(),
+            None => self.base.get(key),
+        }
+    }
+
+    /// Creates an object. `namespace` is that of the request, `uid` is unique for ever.
+    ///
+    /// # Errors
+    /// A Status: malformed, invalid, already there, or one too many.
+    pub fn create(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        mut body: Value,
+        validation: FieldValidation,
+        uid: &str,
+    ) -> Result<Written, Failure> {
+        check_type(kind, &mut body)?;
+        let metadata = &mut body["metadata"];
+        if !metadata["resourceVersion"].as_str().unwrap_or_default().is_empty() {
+            return Err(failure::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        set_namespace(kind, metadata, namespace)?;
+        generate_name(metadata, uid);
+        metadata["uid"] = json!(uid);
+        metadata["creationTimestamp"] = json!(self.timestamp());
+        metadata["generation"] = json!(1);
+        remove_fields(metadata, &["deletionTimestamp", "deletionGracePeriodSeconds"]);
+        clean_metadata(metadata);
+        if kind.has_status() {
+            remove_fields(&mut body, &["status"]);
+        }
+        let (value, warnings) = admit(kind, body, None, validation, Origin::Body)?;
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        let key = ObjectKey::new(kind, namespace, name);
+        if self.get(&key).is_some() {
+            return Err(failure::already_exists(kind, name));
+        }
+        self.check_room(&key, OBJECTS_MAX)?;
+        let object = self.stage(key, value)?;
+        Ok(Written { object, warnings })
+    }
+
+    /// Replaces an object, or its status, with what a client read and changed.
+    ///
+    /// # Errors
+    /// A Status: not there, malformed, invalid, or changed since the client read it.
+    pub fn replace(
+        &mut self,
+        key: &ObjectKey,
+        part: Part,
+        body: Value,
+        validation: FieldValidation,
+    ) -> Result<Written, Failure> {
+        let old = self.existing(key)?;
+        if body["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
+            let why = "must be specified for an update";
+            let error = FieldError::invalid("metadata.resourceVersion", "0", why);
+            return Err(failure::invalid(key.kind, &key.name, &[error]));
+        }
+        self.update(key, part, &old, body, validation, Origin::Body)
+    }
+
+    /// Changes an object, or its status, as a patch says.
+    ///
+    /// # Errors
+    /// A Status: not there, invalid, or not of the version that the patch names.
+    pub fn patch(
+        &mut self,
+        key: &ObjectKey,
+        part: Part,
+        patch: &Patch,
+        validation: FieldValidation,
+    ) -> Result<Written, Failure> {
+        let old = self.existing(key)?;
+        let body = patch.apply(old.value())?;
+        let text = patch.text();
+        self.update(key, part, &old, body, validation, Origin::Patch(&text))
+    }
+
+    /// Replaces the status of an object, whatever its version is: for the hub's own controllers.
+    ///
+    /// # Errors
+    /// A Status: not there, or not the status of its kind.
+    pub fn update_status(&mut self, key: &ObjectKey, status: Value) -> Result<Arc<Object>, Failure> {
+        let old = self.existing(key)?;
+        let mut body = old.value().clone();
+        body["status"] = status;
+        let written = self.update(key, Part::Status, &old, body, FieldValidation::Strict, Origin::Body)?;
+        Ok(written.object)
+    }
+
+    /// Deletes an object, or marks it as deleted while it has finalizers.
+    ///
+    /// # Errors
+    /// A Status: not there, or not the one that the client means.
+    pub fn delete(&mut self, key: &ObjectKey, preconditions: &Preconditions) -> Result<Deleted, Failure> {
+        let old = self.existing(key)?;
+        preconditions.check(key, &old)?;
+        if !old.has_finalizers() {
+            self.record(key.clone(), None);
+            return Ok(Deleted::Gone(old));
+        }
+        if old.is_deleting() {
+            return Ok(Deleted::Terminating(old));
+        }
+        let mut value = old.value().clone();
+        let metadata = &mut value["metadata"];
+        metadata["deletionTimestamp"] = json!(self.timestamp());
+        metadata["deletionGracePeriodSeconds"] = json!(0);
+        metadata["generation"] = json!(old.generation() + 1);
+        Ok(Deleted::Terminating(self.stage(key.clone(), value)?))
+    }
+
+    /// Creates or updates an object that the hub makes itself. Its uid follows from its name: whoever made it again
+    /// after a restart made the same one.
+    ///
+    /// # Errors
+    /// A Status: invalid, or one too many.
+    pub fn project(&mut self, projection: Projection) -> Result<Arc<Object>, Failure> {
+        let Projection { key, labels, status } = projection;
+        let old = self.get(&key).cloned();
+        if old.is_none() {
+            self.check_room(&key, PROJECTIONS_MAX)?;
+        }
+        let created =
+            old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().to_owned());
+        let body = json!({
+            "apiVersion": API_VERSION,
+            "kind": key.kind.name(),
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "uid": derived_uid(&key),
+                "creationTimestamp": created,
+                "generation": 1,
+                "labels": labels,
+            },
+            "status": status,
+        });
+        let (mut value, _) = admit(key.kind, body, None, FieldValidation::Strict, Origin::Body)?;
+        if let Some(old) = old {
+            value["metadata"]["resourceVersion"] = old.value()["metadata"]["resourceVersion"].clone();
+            if value == *old.value() {
+                return Ok(old);
+            }
+        }
+        self.stage(key, value)
+    }
+
+    /// Removes an object that the hub made itself; nothing happens if there is none.
+    pub fn unproject(&mut self, key: &ObjectKey) {
+        if self.get(key).is_some() {
+            self.record(key.clone(), None);
+        }
+    }
+
+    fn update(
+        &mut self,
+        key: &ObjectKey,
+        part: Part,
+        old: &Arc<Object>,
+        mut body: Value,
+        validation: FieldValidation,
+        origin: Origin<'_>,
+    ) -> Result<Written, Failure> {
+        check_type(key.kind, &mut body)?;
+        check_identity(key, old, &mut body)?;
+        let merged = match part {
+            Part::Main => main_part(key.kind, old, body),
+            Part::Status => status_part(old, &body),
+        };
+        let (mut value, warnings) = admit(key.kind, merged, Some(old), validation, origin)?;
+        if specification(&value) != specification(old.value()) {
+            value["metadata"]["generation"] = json!(old.generation() + 1);
+        }
+        if value == *old.value() {
+            return Ok(Written { object: Arc::clone(old), warnings });
+        }
+        let object = self.stage(key.clone(), value)?;
+        if object.is_deleting() && !object.has_finalizers() {
+            self.record(key.clone(), None);
+        }
+        Ok(Written { object, warnings })
+    }
+
+    fn existing(&self, key: &ObjectKey) -> Result<Arc<Object>, Failure> {
+        self.get(key).cloned().ok_or_else(|| failure::not_found(key.kind, &key.name))
+    }
+
+    fn check_room(&self, key: &ObjectKey, limit: usize) -> Result<(), Failure> {
+        let plural = key.kind.plural();
+        let staged = self.changes.iter().filter(|change| change.key.kind == key.kind).count();
+        if self.base.count(key.kind) + staged < limit {
+            return Ok(());
+        }
+        Err(failure::forbidden(
+            key.kind,
+            &key.name,
+            &format!("the hub has {limit} {plural}, which is its limit"),
+        ))
+    }
+
+    fn stage(&mut self, key: ObjectKey, value: Value) -> Result<Arc<Object>, Failure> {
+        let object = Arc::new(Object::at(self.next_version(), value));
+        check_size(&object)?;
+        self.record(key, Some(Arc::clone(&object)));
+        Ok(object)
+    }
+
+    fn record(&mut self, key: ObjectKey, after: Option<Arc<Object>>) {
+        let change = Change {
+            version: self.next_version(),
+            before: self.get(&key).cloned(),
+            after: after.clone(),
+            key: key.clone(),
+            actor: Arc::clone(&self.actor),
+        };
+        self.changes.push(change);
+        self.staged.insert(key, after);
+    }
+
+    fn next_version(&self) -> u64 {
+        self.changes.last().map_or(self.base.version(), |change| change.version) + 1
+    }
+
+    /// `now` as Kubernetes writes times: RFC 3339, UTC, whole seconds.
+    fn timestamp(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+}
+
+impl Preconditions {
+    fn check(&self, key: &ObjectKey, object: &Object) -> Result<(), Failure> {
+        let check = |what: &str, expected: &Option<String>, actual: &str| match expected {
+            Some(expected) if expected != actual => {
+                let why = format!(
+                    "Precondition failed: {what} in precondition: {expected}, {what} in object meta: {actual}"
+                );
+                Err(failure::conflict(key.kind, &key.name, &why))
+            }
+            Some(_) | None => Ok(()),
+        };
+        check("UID", &self.uid, object.uid())?;
+        check("ResourceVersion", &self.resource_version, &object.version().to_string())
+    }
+}
+
+fn set_namespace(kind: Kind, metadata: &mut Value, namespace: &str) -> Result<(), Failure> {
+    let stated = metadata["namespace"].as_str().unwrap_or_default();
+    if !kind.is_namespaced() {
+        remove_fields(metadata, &["namespace"]);
+    } else if stated.is_empty() || stated == namespace {
+        metadata["namespace"] = json!(namespace);
+    } else {
+        return Err(failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// `generateName` gets five characters of the uid, which is as unlikely to be taken as any other suffix.
+fn generate_name(metadata: &mut Value, uid: &str) {
+    let prefix = metadata["generateName"].as_str().unwrap_or_default();
+    if metadata["name"].as_str().unwrap_or_default().is_empty() && !prefix.is_empty() {
+        let cut = prefix.char_indices().nth(GENERATE_NAME_MAX_LEN).map_or(prefix.len(), |(at, _)| at);
+        let suffix: String = uid.chars().filter(|c| *c != '-').take(5).collect();
+        metadata["name"] = json!(format!("{}{suffix}", &prefix[..cut]));
+    }
+}
+
+/// Checks that `body` is the object of this key at the version the client read, and puts in its name and
+/// namespace if it left them out.
+fn check_identity(key: &ObjectKey, old: &Object, body: &mut Value) -> Result<(), Failure> {
+    let metadata = &mut body["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    if !name.is_empty() && name != key.name {
+        return Err(failure::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        )));
+    }
+    metadata["name"] = json!(key.name);
+    set_namespace(key.kind, metadata, &key.namespace)?;
+    let uid = metadata["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() {
+        Preconditions { uid: Some(uid.to_owned()), resource_version: None }.check(key, old)?;
+    }
+    let version = metadata["resourceVersion"].as_str().unwrap_or_default();
+    if version.is_empty() || version == old.version().to_string() {
+        return Ok(());
+    }
+    Err(failure::stale(key.kind, &key.name))
+}
+
+/// The body of a client with what is not the client's: the system's metadata, and the status.
+fn main_part(kind: Kind, old: &Object, mut body: Value) -> Value {
+    let old_value = old.value();
+    clean_metadata(&mut body["metadata"]);
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
+        copy_field(field, &old_value["metadata"], &mut body["metadata"]);
+    }
+    if kind.has_status() {
+        copy_field("status", old_value, &mut body);
+    }
+    body
+}
+
+/// The old object with the status of the body.
+fn status_part(old: &Object, body: &Value) -> Value {
+    let mut value = old.value().clone();
+    copy_field("status", body, &mut value);
+    value
+}
+
+fn copy_field(field: &str, from: &Value, to: &mut Value) {
+    match from.get(field) {
+        Some(value) => to[field] = value.clone(),
+        None => remove_fields(to, &[field]),
+    }
+}
+
+/// Removes what nobody owns here (field managers are not tracked, self links are no more) and what is nothing.
+fn clean_metadata(metadata: &mut Value) {
+    remove_fields(metadata, &["managedFields", "selfLink"]);
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+    }
+}
+
+fn remove_fields(value: &mut Value, fields: &[&str]) {
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|key, _| !fields.contains(&key.as_str()));
+    }
+}
+
+/// What stands in an object beside its metadata and status. A change of it makes a new generation.
+fn specification(value: &Value) -> Vec<(&String, &Value)> {
+    let fields = value.as_object().into_iter().flatten();
+    fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status")).collect()
+}
+
+fn derived_uid(key: &ObjectKey) -> String {
+    let text = format!("{}\n{}\n{}", key.kind.name(), key.namespace, key.name);
+    uuid(digest(&SHA256, text.as_bytes()).as_ref())
+}
+
+/// The first 16 bytes as a UUID of version 8 (RFC 9562: made in a way of its own).
+fn uuid(bytes: &[u8]) -> String {
+    let mut bytes: [u8; 16] = bytes[..16].try_into().expect("a SHA-256 digest has 32 bytes");
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

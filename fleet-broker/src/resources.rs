@@ -1,0 +1,167 @@
+//! The kinds of object the hub serves: their types, schemas, columns and rules.
+
+#![allow(clippy::duplicated_attributes, reason = "columns share types and priorities; none is there twice")]
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use apimachinery::table::{ColumnDefinition, Columns};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+mod application;
+mod assignment;
+mod bundle;
+mod cluster;
+mod decode;
+mod field;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use application::*;
+pub use assignment::*;
+pub use bundle::{
+    Adopt, Bundle, BundleCeilings, BundleParameter, BundleSignature, BundleSpec, IgnoreDifference,
+    ParameterTarget,
+};
+pub use cluster::*;
+pub use decode::{Decoded, FieldPath, Segment};
+pub use field::FieldError;
+pub use validate::Validate;
+
+/// The API group of everything the hub serves.
+pub const GROUP: &str = "edgefleet.dev";
+/// Its only version.
+pub const VERSION: &str = "v1alpha1";
+/// Group and version as they stand in `apiVersion`.
+pub const API_VERSION: &str = "edgefleet.dev/v1alpha1";
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Which bundle goes where.
+    Application,
+    /// One application on one cluster.
+    Assignment,
+    /// One signed version of an application.
+    Bundle,
+    /// One edge cluster.
+    Cluster,
+}
+
+impl Kind {
+    /// All of them, in the order of their names.
+    pub const ALL: [Kind; 4] = [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster];
+
+    /// The kind with this name: `Cluster`.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The kind whose objects are found under this path segment: `clusters`.
+    pub fn from_plural(plural: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
+    }
+
+    /// `Cluster`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Application => "Application",
+            Kind::Assignment => "Assignment",
+            Kind::Bundle => "Bundle",
+            Kind::Cluster => "Cluster",
+        }
+    }
+
+    /// `clusters`.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Kind::Application => "applications",
+            Kind::Assignment => "assignments",
+            Kind::Bundle => "bundles",
+            Kind::Cluster => "clusters",
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub const fn is_namespaced(self) -> bool {
+        match self {
+            Kind::Application | Kind::Assignment | Kind::Bundle => true,
+            Kind::Cluster => false,
+        }
+    }
+
+    /// Whether its objects are written by clients and kept on disk. The others the hub makes itself, in memory.
+    pub const fn is_stored(self) -> bool {
+        match self {
+            Kind::Application | Kind::Bundle | Kind::Cluster => true,
+            Kind::Assignment => false,
+        }
+    }
+
+    /// Whether its status is written apart from the rest, through `/status`.
+    pub const fn has_status(self) -> bool {
+        match self {
+            Kind::Application | Kind::Assignment | Kind::Cluster => true,
+            Kind::Bundle => false,
+        }
+    }
+
+    /// What its custom resource definition says.
+    pub fn definition(self) -> &'static Definition {
+        &DEFINITIONS[&self]
+    }
+}
+
+/// What the custom resource definition of a kind says, ready to use.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// `cluster`.
+    pub singular: String,
+    /// What kubectl accepts instead: `app`.
+    pub short_names: Vec<String>,
+    /// What kubectl accepts for several kinds at once.
+    pub categories: Vec<String>,
+    /// The columns of `kubectl get`.
+    pub columns: Columns,
+    /// The OpenAPI v3 schema, structural.
+    pub schema: Value,
+}
+
+static DEFINITIONS: LazyLock<BTreeMap<Kind, Definition>> =
+    LazyLock::new(|| Kind::ALL.into_iter().map(|kind| (kind, Definition::new(kind))).collect());
+
+impl Definition {
+    fn new(kind: Kind) -> Definition {
+        let mut crd = custom_resource_definition(kind);
+        let version = crd.spec.versions.remove(0);
+        let schema = version.schema.and_then(|validation| validation.open_api_v3_schema);
+        let columns = version.additional_printer_columns.unwrap_or_default();
+        Definition {
+            singular: crd.spec.names.singular.unwrap_or_default(),
+            short_names: crd.spec.names.short_names.unwrap_or_default(),
+            categories: crd.spec.names.categories.unwrap_or_default(),
+            columns: columns_of(serde_json::to_value(columns)),
+            schema: serde_json::to_value(schema).expect("a schema is JSON"),
+        }
+    }
+}
+
+/// The custom resource definition with which a real API server serves this kind.
+pub fn custom_resource_definition(kind: Kind) -> CustomResourceDefinition {
+    match kind {
+        Kind::Application => Application::crd(),
+        Kind::Assignment => Assignment::crd(),
+        Kind::Bundle => Bundle::crd(),
+        Kind::Cluster => Cluster::crd(),
+    }
+}
+
+fn columns_of(columns: serde_json::Result<Value>) -> Columns {
+    let definitions: Vec<ColumnDefinition> =
+        columns.and_then(serde_json::from_value).expect("the columns in this crate are well-formed");
+    Columns::new(definitions).expect("the paths in this crate are ones that tables read")
+}

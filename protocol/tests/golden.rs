@@ -1,0 +1,58 @@
+//! The wire layout of every document, byte for byte. A change here breaks every agent in the field: fields are
+//! only ever added, at the end, and left out when absent.
+
+#![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
+
+mod common;
+
+use std::fmt::Write;
+
+use protocol::{
+    cose,
+    documents::{Chunk, DocumentType, Encoding},
+    enrol::{EnrolAnswer, EnrolAsk, JoinCode, JoinSecret},
+    ids::TokenId,
+};
+
+/// One line for each: its name, a space, its bytes in hexadecimal.
+const GOLDEN: &str = include_str!("golden.txt");
+
+fn join_code() -> JoinCode {
+    JoinCode {
+        cluster: common::tower(),
+        fleet: common::fleet(),
+        enrol: "hub.example:8443".to_owned(),
+        broker: "hub.example:8883".to_owned(),
+        ca_pin: common::digest(0xca),
+        root: common::digest(1),
+        token: TokenId::new("token001").unwrap(),
+        secret: JoinSecret::new([0x5e; 16]),
+    }
+}
+
+fn chunk() -> Chunk {
+    let bytes = b"piece".to_vec();
+    Chunk { target: common::digest(9), encoding: Encoding::Plain, total: 100_000, offset: 32_768, bytes }
+}
+
+#[test]
+fn the_wire_layout_is_pinned() {
+    let mut found = String::new();
+    let mut line = |name: &str, bytes: &[u8]| writeln!(found, "{name} {}", hex::encode(bytes)).unwrap();
+    for kind in DocumentType::ALL {
+        line(kind.name(), &common::payload(kind));
+    }
+    line("ef/ack envelope", &common::envelope(DocumentType::Ack));
+    let binding = cose::Binding { kind: DocumentType::Release, fleet: &common::fleet(), cluster: None };
+    let keys = common::RADIO.map(common::key);
+    line("COSE_Sign of two", &cose::sign_many(binding, b"payload", &keys.each_ref()));
+    line("chunk", &chunk().encode());
+    line("enrol ask", &protocol::codec::encode(&EnrolAsk::new(&join_code(), &common::key(8), vec![0x30, 0])));
+    let granted = EnrolAnswer::Granted { certificates: "PEM".to_owned(), root: vec![0x84] };
+    line("enrol granted", &protocol::codec::encode(&granted));
+    let refused = EnrolAnswer::Refused { message: "no".to_owned() };
+    line("enrol refused", &protocol::codec::encode(&refused));
+    writeln!(found, "join-code {}", join_code()).unwrap();
+    found.lines().zip(GOLDEN.lines()).for_each(|(found, golden)| assert_eq!(found, golden));
+    assert_eq!(found.lines().count(), GOLDEN.lines().count());
+}
