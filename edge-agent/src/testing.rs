@@ -190,7 +190,7 @@ impl Hub {
             order: Order { epoch: Epoch(1), seq: state.seq },
             prev: (!state.desired.is_empty()).then(|| Digest::of(&state.desired)),
             issued: TIME,
-            install_by: LATER,
+            install_by: TIME.plus(limits::INSTALL_BY_SECONDS),
             releases: named.collect(),
             remove: remove.to_vec(),
             policy: None,
@@ -261,7 +261,7 @@ impl Hub {
             desired: Digest::of(&state.desired),
             root_version: 1,
             hub_time: TIME,
-            fresh_until: LATER,
+            fresh_until: TIME.plus(limits::HEAD_FRESH_SECONDS),
             permits: state.apps.iter().map(permit).collect(),
             nonce,
         };
@@ -304,12 +304,17 @@ fn message(topic: Downward, bytes: Vec<u8>) -> FromHub {
     FromHub::Message { topic, bytes, receipt: Receipt::default() }
 }
 
-/// Waits until a level is reached; what it is waiting for is said if it never is.
+/// Waits until a level is reached; what stands in its way is said if it never is.
 #[allow(clippy::disallowed_methods, reason = "looks at a level until it is reached, within a deadline")]
-pub(crate) async fn reached(what: &str, mut level: impl AsyncFnMut() -> bool) {
+pub(crate) async fn reached(mut level: impl AsyncFnMut() -> Result<(), String>) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(3600);
-    while !level().await {
-        assert!(tokio::time::Instant::now() < deadline, "never reached: {what}");
+    while let Err(found) = level().await {
+        assert!(tokio::time::Instant::now() < deadline, "{found}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Whether a level is reached, or what there is instead.
+pub(crate) fn expect(holds: bool, found: &impl std::fmt::Debug) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(format!("{found:#?}")) }
 }

@@ -17,7 +17,7 @@ use crate::{
         app::{PARENT_NAMESPACE, parent_name},
         object::ObjectRef,
     },
-    testing::{Bundle, Fleet, Hub, reached},
+    testing::{Bundle, Fleet, Hub, expect, reached},
     uplink,
 };
 
@@ -105,13 +105,16 @@ impl Site {
         }
     }
 
-    async fn wait_for(&self, state: AppState, version: &str) {
-        let is = async || {
+    /// Waits until the hub knows that the release runs and is healthy.
+    async fn available(&self, local: &Local, version: &str) {
+        reached(async || {
             let report = self.hub.report();
-            let running = report.as_ref().and_then(|report| report.applied.as_ref());
-            self.hub.state() == Some(state) && running.is_some_and(|running| running.version == version)
-        };
-        reached(&format!("{state} {version}"), is).await;
+            let applied = report.as_ref().and_then(|report| report.applied.as_ref());
+            let is = self.hub.state() == Some(AppState::Available);
+            let holds = is && applied.is_some_and(|applied| applied.version == version);
+            expect(holds, &(local.status().await, report))
+        })
+        .await;
     }
 }
 
@@ -147,7 +150,7 @@ async fn what_is_signed_is_applied_kept_and_pruned() {
     let first = site.bundle(1, &[namespace(), kept.clone(), pruned.clone(), gateway()]);
     site.hub.desire(std::slice::from_ref(&first), &[]);
     site.play(true, async |local| {
-        site.wait_for(AppState::Available, "1.1").await;
+        site.available(&local, "1.1").await;
         let live = site.live(&gateway()).await.unwrap();
         assert!(live["metadata"]["labels"][PART_OF].as_str().unwrap().starts_with("applyset-"), "{live}");
         let status = local.status().await;
@@ -168,24 +171,29 @@ async fn what_is_signed_is_applied_kept_and_pruned() {
     };
     edit(&kept, Action::Merge(json!({"data": {"value": "by hand"}})));
     site.play(false, async |_| {
-        let healed =
-            async |object: &Value| site.live(object).await.is_some_and(|live| live["data"]["value"] == "1");
-        reached("healed after a restart", async || healed(&kept).await).await;
+        let healed = async |object: &Value| {
+            reached(async || {
+                let live = site.live(object).await;
+                expect(live.as_ref().is_some_and(|live| live["data"]["value"] == "1"), &live)
+            })
+            .await;
+        };
+        healed(&kept).await;
         edit(&pruned, Action::Delete);
-        reached("restored", async || healed(&pruned).await).await;
+        healed(&pruned).await;
         edit(&kept, Action::Merge(json!({"data": {"value": "again"}})));
-        reached("healed while running", async || healed(&kept).await).await;
+        healed(&kept).await;
     })
     .await;
 
     // With the hub again: a release without one of the objects, then removal of everything.
     site.hub.desire(&[site.bundle(2, &[namespace(), config("kept", "2"), gateway()])], &[]);
-    site.play(true, async |_| {
-        site.wait_for(AppState::Available, "1.2").await;
-        reached("pruned", async || site.live(&pruned).await.is_none()).await;
+    site.play(true, async |local| {
+        site.available(&local, "1.2").await;
+        assert_eq!(site.live(&pruned).await, None);
         assert_eq!(site.live(&kept).await.unwrap()["data"]["value"], "2");
         site.hub.desire(&[], &[app()]);
-        reached("removed", async || site.hub.state() == Some(AppState::Removed)).await;
+        reached(async || expect(site.hub.state() == Some(AppState::Removed), &local.status().await)).await;
         for object in [kept.clone(), gateway(), namespace()] {
             assert_eq!(site.live(&object).await, None);
         }
@@ -199,17 +207,28 @@ async fn what_is_signed_is_applied_kept_and_pruned() {
 #[tokio::test(start_paused = true)]
 async fn an_object_cannot_slip_past_its_signed_scope() {
     let site = Site::new();
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"namespace": "radio", "name": "takeover"},
-        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
+    // Of built-in kinds the protocol knows which belong to the cluster; of this one only the cluster does.
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                          "schema": {"openAPIV3Schema": {"type": "object"}}}],
+        },
     });
-    site.hub.desire(&[site.bundle(1, &[namespace(), role.clone()])], &[]);
-    site.play(true, async |_| {
-        reached("refused", async || site.hub.state() == Some(AppState::Degraded)).await;
-        let worst = site.hub.report().unwrap().worst.unwrap();
-        assert_eq!(worst.reason, "ScopeMismatch", "{worst:?}");
-        let gvk = ObjectRef::of(&role).unwrap().gvk;
+    let widget = json!({
+        "apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"namespace": "radio", "name": "takeover"},
+    });
+    site.hub.desire(&[site.bundle(1, &[definition, widget.clone()])], &[]);
+    site.play(true, async |local| {
+        reached(async || {
+            let worst = site.hub.report().and_then(|report| report.worst);
+            let holds = worst.as_ref().is_some_and(|worst| worst.reason == "ScopeMismatch");
+            expect(holds, &(worst, local.status().await))
+        })
+        .await;
+        let gvk = ObjectRef::of(&widget).unwrap().gvk;
         assert_eq!(site.get(ObjectRef { gvk, namespace: None, name: "takeover".into() }).await, None);
     })
     .await;
@@ -225,15 +244,16 @@ async fn a_hold_outlasts_a_restart() {
     })
     .await;
     site.play(true, async |local| {
-        let waits = async || {
+        reached(async || {
             let status = local.status().await;
-            status.applications.first().is_some_and(|app| app.message.contains("crane on site"))
-        };
-        reached("waits for the hold", waits).await;
+            let app = status.applications.first();
+            expect(app.is_some_and(|app| app.message.contains("crane on site")), &status)
+        })
+        .await;
         assert_eq!(local.status().await.hold.unwrap().reason, "crane on site");
         assert_eq!(site.live(&config("kept", "1")).await, None);
         assert_eq!(local.ask(Request::Release).await, Reply::Done);
-        site.wait_for(AppState::Available, "1.1").await;
+        site.available(&local, "1.1").await;
     })
     .await;
 }
@@ -246,18 +266,18 @@ async fn a_full_disk_is_waited_out() {
     let noise: String = (0..8_000_u32).map(|n| Digest::of(&n.to_be_bytes()).to_string()).collect();
     site.hub.desire(&[site.bundle(1, &[namespace(), config("large", &noise)])], &[]);
     site.play(true, async |local| {
-        let full = async || {
-            let conditions = local.status().await.conditions;
-            conditions.iter().any(|condition| condition.kind == "DiskFull")
-        };
-        reached("says that the disk is full", full).await;
+        reached(async || {
+            let status = local.status().await;
+            expect(status.conditions.iter().any(|condition| condition.kind == "DiskFull"), &status)
+        })
+        .await;
         let failed = local.status().await;
         assert_eq!(failed.applications.len(), 1, "it goes on with what it has: {failed:?}");
     })
     .await;
     site.journal_bytes = journal::MAX_BYTES;
     site.play(true, async |local| {
-        site.wait_for(AppState::Available, "1.1").await;
+        site.available(&local, "1.1").await;
         let conditions = local.status().await.conditions;
         assert!(!conditions.iter().any(|condition| condition.kind == "DiskFull"), "{conditions:?}");
     })
@@ -268,15 +288,16 @@ async fn a_full_disk_is_waited_out() {
 async fn a_damaged_journal_is_a_new_life() {
     let site = Site::new();
     site.hub.desire(&[site.bundle(1, &[namespace(), config("kept", "1")])], &[]);
-    site.play(true, async |_| site.wait_for(AppState::Available, "1.1").await).await;
+    site.play(true, async |local| site.available(&local, "1.1").await).await;
     let mut bytes = fs::read(site.journal()).unwrap();
     bytes[16..].iter_mut().for_each(|byte| *byte = !*byte);
     fs::write(site.journal(), bytes).unwrap();
     site.play(true, async |local| {
         let lost = local.status().await.conditions;
         assert!(lost.iter().any(|condition| condition.kind == "JournalLost"), "{lost:?}");
-        reached("applied anew", async || {
-            local.status().await.applications.first().is_some_and(|app| app.state == "Available")
+        reached(async || {
+            let status = local.status().await;
+            expect(status.applications.first().is_some_and(|app| app.state == "Available"), &status)
         })
         .await;
     })

@@ -9,7 +9,7 @@ use crate::{
         entry::{ContentChunk, Entry},
         health::Status,
     },
-    testing::{Bundle, Fleet, reached},
+    testing::{Bundle, Fleet, expect, reached},
 };
 
 struct Site {
@@ -171,9 +171,9 @@ async fn pods_explain_their_workload() {
     });
     let source = site.source(&deployment);
     inspection(site.apply(&source, None, How::Normal).await);
-    reached("its pods tell why", async || {
+    reached(async || {
         let health = site.found(&source).await.health;
-        health.status != Status::Current && health.reason == "NoLicence"
+        expect(health.status != Status::Current && health.message.contains("NoLicence"), &health)
     })
     .await;
 }
