@@ -328,7 +328,8 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         let wait = backoff::wait(self.trouble.times, self.setup.identity.cluster.as_str());
         self.trouble.paused_until = Some(self.clock.now().monotonic + wait);
         self.trouble.deaf = true;
-        self.tell(ToHub::Reconnect);
+        // A lost message is said again; this one is not.
+        self.uplink.commands.try_send(ToHub::Reconnect).map_err(|_| DriveError::Link)?;
         self.reload(failure)
     }
 
@@ -439,5 +440,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;

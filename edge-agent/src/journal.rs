@@ -154,7 +154,7 @@ impl Journal {
 
     /// Reads everything but the content itself.
     pub fn load(&self) -> Result<Held, JournalError> {
-        Ok(Held { rows: self.rows()?, content: self.content_held()? })
+        Ok(Held { rows: self.rows()?, content: self.content_held(None)? })
     }
 
     /// Writes all of `entries`, or nothing. They are on disk when this returns.
@@ -167,7 +167,7 @@ impl Journal {
 
     /// The stored content with this digest, if all of it is there.
     pub fn content(&self, target: &Digest) -> Result<Option<Packed<'_>>, JournalError> {
-        let held = self.content_held()?.into_iter().find(|held| &held.target == target);
+        let held = self.content_held(Some(target))?.into_iter().next();
         let complete = held.filter(|held| held.total > 0 && held.have == held.total);
         Ok(complete.map(|held| Packed::new(&self.connection, held)))
     }
@@ -237,8 +237,8 @@ impl Journal {
         Ok(rows)
     }
 
-    fn content_held(&self) -> Result<Vec<ContentHeld>, JournalError> {
-        content::held(&self.connection)
+    fn content_held(&self, target: Option<&Digest>) -> Result<Vec<ContentHeld>, JournalError> {
+        content::held(&self.connection, target)
             .map_err(|source| failed("read", &self.path, source))?
             .ok_or_else(|| self.corrupt("pieces of content do not fit together"))
     }
@@ -307,14 +307,15 @@ fn failed(operation: &'static str, path: &Path, source: rusqlite::Error) -> Jour
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             JournalError::Corrupt { path, problem: source.to_string() }
         }
-        _ => match &source {
-            // Columns of another type than was written.
-            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..) => {
-                JournalError::Corrupt { path, problem: source.to_string() }
-            }
-            _ => JournalError::Io { operation, path, source },
-        },
+        _ if is_of_another_type(&source) => JournalError::Corrupt { path, problem: source.to_string() },
+        _ => JournalError::Io { operation, path, source },
     }
+}
+
+/// Whether a column holds something else than was ever written there.
+fn is_of_another_type(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..))
 }
 
 /// Renames a damaged journal and its log. A log left behind would be taken for the new journal's.

@@ -17,7 +17,8 @@ pub mod logic;
 pub mod pack;
 mod run;
 pub mod status;
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod testing;
 mod tls;
 pub mod uplink;

@@ -162,3 +162,7 @@ pub(crate) fn read_key(path: &Path) -> Result<SigningKey, RunError> {
 fn read(path: &Path) -> Result<Vec<u8>, RunError> {
     fs::read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests;

@@ -1,7 +1,7 @@
 //! A fleet for tests: real keys, a real root, signed releases and desired states, and a hub that answers over a
 //! channel as far as one agent needs.
 
-use std::{cell::RefCell, collections::BTreeMap, io::Read as _, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use protocol::{
     codec, cose,
@@ -20,7 +20,6 @@ use protocol::{
 use serde_json::Value;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
-use zstd::zstd_safe::CParameter;
 
 use crate::{
     logic::{agent::Identity, object::ObjectRef},
@@ -39,6 +38,8 @@ pub(crate) struct Fleet {
     pub(crate) id: FleetId,
     pub(crate) cluster: ClusterId,
     pub(crate) trust: Trust,
+    /// The root's envelope.
+    pub(crate) root: Vec<u8>,
     director: SigningKey,
     release: [SigningKey; 2],
     agent: Arc<SigningKey>,
@@ -81,9 +82,9 @@ impl Fleet {
             prev: None,
         };
         let binding = cose::Binding { kind: DocumentType::Root, fleet: &id, cluster: None };
-        let bytes = cose::sign_many(binding, &codec::encode(&root), &[&owner]);
-        let trust = Trust::pin(&bytes, &id, Digest::of(&bytes)).unwrap();
-        Self { id, cluster, trust, director, release, agent: Arc::new(key(5)) }
+        let root = cose::sign_many(binding, &codec::encode(&root), &[&owner]);
+        let trust = Trust::pin(&root, &id, Digest::of(&root)).unwrap();
+        Self { id, cluster, trust, root, director, release, agent: Arc::new(key(5)) }
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -130,21 +131,13 @@ impl Fleet {
         let keys = [&self.release[0], &self.release[1]];
         let envelope = cose::sign_many(binding, &codec::encode(&release), &keys);
         let release = self.trust.release(&envelope).unwrap();
-        Bundle { release, envelope, packed: packed(&content) }
+        Bundle { release, envelope, packed: pack::packed(&content, pack::WINDOW_LOG) }
     }
 
     fn sign<T: Document>(&self, document: &T) -> Vec<u8> {
         let binding = cose::Binding { kind: T::TYPE, fleet: &self.id, cluster: Some(&self.cluster) };
         cose::sign_one(binding, &codec::encode(document), &self.director)
     }
-}
-
-fn packed(content: &[u8]) -> Vec<u8> {
-    let mut encoder = zstd::stream::read::Encoder::new(content, 3).unwrap();
-    encoder.set_parameter(CParameter::WindowLog(pack::WINDOW_LOG)).unwrap();
-    let mut out = Vec::new();
-    encoder.read_to_end(&mut out).unwrap();
-    out
 }
 
 /// A hub of one cluster.

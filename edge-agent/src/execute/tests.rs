@@ -20,7 +20,7 @@ struct Site {
 }
 
 impl Site {
-    async fn new() -> Self {
+    fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(&folder.path().join("journal"), 1 << 20).unwrap();
         let cluster = LiveCluster::new(SimCluster::new(Settings::default().into()));
@@ -81,7 +81,7 @@ fn config(value: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_applied_is_ours_and_who_changes_it_is_named() {
-    let site = Site::new().await;
+    let site = Site::new();
     let source = site.source(&config("1"));
     assert!(matches!(site.inspect(&source).await, Outcome::Absent));
     let applied = inspection(site.apply(&source, None, How::Normal).await);
@@ -99,7 +99,7 @@ async fn what_is_applied_is_ours_and_who_changes_it_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_conflict_says_whose_the_field_was() {
-    let site = Site::new().await;
+    let site = Site::new();
     let (first, second) = (site.source(&config("1")), site.source(&config("2")));
     let check = async |previous: Option<&Source>, ours: bool| {
         let outcome = site.apply(&second, previous, How::Normal).await;
@@ -117,7 +117,7 @@ async fn a_conflict_says_whose_the_field_was() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dry_run_says_what_would_be_and_changes_nothing() {
-    let site = Site::new().await;
+    let site = Site::new();
     let (same, other) = (site.source(&config("1")), site.source(&config("2")));
     let check = async |source: &Source, expected: bool| {
         let outcome = site.apply(source, None, How::DryRun).await;
@@ -133,7 +133,7 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn content_that_is_not_there_or_not_right_is_not_applied() {
-    let site = Site::new().await;
+    let site = Site::new();
     let source = site.source(&config("1"));
     let check = Step::CheckContent(source.release.clone());
     assert!(matches!(site.executor.run(check.clone()).await, Outcome::ContentGood));
@@ -156,7 +156,7 @@ async fn content_that_is_not_there_or_not_right_is_not_applied() {
 
 #[tokio::test(start_paused = true)]
 async fn pods_explain_their_workload() {
-    let site = Site::new().await;
+    let site = Site::new();
     let mut labels = json!({"app": "gateway"});
     labels[FAIL_LABEL] = "true".into();
     let deployment = json!({
@@ -180,7 +180,7 @@ async fn pods_explain_their_workload() {
 
 #[tokio::test(start_paused = true)]
 async fn only_the_recorded_object_is_deleted() {
-    let site = Site::new().await;
+    let site = Site::new();
     let source = site.source(&config("1"));
     let applied = inspection(site.apply(&source, None, How::Normal).await);
     let delete = async |uid: &str| {
