@@ -13,7 +13,7 @@ use zstd::stream::read::Decoder;
 
 /// Largest window a pack may ask for, as a power of two: 1 MiB. Whoever packs keeps below it; a frame that
 /// asks for more could make a small machine hold up to 128 MiB.
-pub const WINDOW_LOG: u32 = 20;
+pub const WINDOW_LOG: u32 = protocol::limits::PACK_WINDOW_LOG;
 
 /// Bytes compared at a time.
 const BLOCK_BYTES: usize = 8 * 1024;

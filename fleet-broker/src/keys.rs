@@ -296,9 +296,10 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
 fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let written = opened.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
-        _ => KeyError::Write { path: path.to_owned(), source },
+    written.map_err(|source| {
+        let path = path.to_owned();
+        let exists = source.kind() == io::ErrorKind::AlreadyExists;
+        if exists { KeyError::Exists(path) } else { KeyError::Write { path, source } }
     })
 }
 

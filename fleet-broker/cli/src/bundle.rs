@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{
     codec::{self, DecodeError},
     cose::{self, Binding, Envelope, EnvelopeError},
-    documents::{ContentError, Document, Release},
+    documents::{Ceilings, ContentError, Document, Parameter, ParameterTarget, ParameterType, Release},
     ids::{Digest, FleetId, KeyId},
     keys::SigningKey,
     limits,
@@ -264,9 +264,43 @@ impl Bundle {
                 "pack": format!("sha256:{}", release.pack),
                 "release": STANDARD.encode(envelope),
                 "signatures": signatures,
+                "parameters": release.parameters.iter().map(|parameter| described(release, parameter)).collect::<Vec<_>>(),
+                "ceilings": ceilings(&release.ceilings),
             },
         }))
     }
+}
+
+/// A parameter as the hub shows it, its targets by name.
+fn described(release: &Release, parameter: &Parameter) -> Value {
+    let target = |target: &ParameterTarget| {
+        let object = release.objects.get(target.object as usize)?;
+        Some(json!({ "kind": object.kind, "name": object.name.as_str(), "pointer": target.pointer }))
+    };
+    let targets: Vec<Value> = parameter.targets.iter().filter_map(target).collect();
+    let mut described = json!({ "name": parameter.name, "targets": targets });
+    if let ParameterType::Enum(values) = &parameter.of {
+        described["enum"] = json!(values);
+    }
+    if let Some(default) = &parameter.default {
+        described["default"] = json!(default);
+    }
+    described
+}
+
+fn ceilings(ceilings: &Ceilings) -> Value {
+    let rules = ceilings.ignore_differences.iter();
+    let rules: Vec<Value> =
+        rules.map(|rule| json!({ "kind": rule.kind, "pointers": rule.pointers })).collect();
+    let mut described = json!({
+        "adopt": format!("{:?}", ceilings.adopt),
+        "ignoreDifferences": rules,
+        "affectsLink": ceilings.affects_link,
+    });
+    if let Some(most) = ceilings.max_deletes {
+        described["maxDeletes"] = json!(most);
+    }
+    described
 }
 
 fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, BundleError> {

@@ -5,6 +5,7 @@ mod bundle;
 mod cluster;
 mod error;
 mod keys;
+mod quickstart;
 mod status;
 
 use std::io::Read;
@@ -40,6 +41,8 @@ pub enum Command {
     Cluster(cluster::Clusters),
     /// Show the fleet at a glance
     Status(status::Status),
+    /// Run a hub and one agent here, and deliver a demo bundle
+    Quickstart(quickstart::Quickstart),
 }
 
 /// A runtime for talking to the hub.
@@ -56,6 +59,7 @@ impl Command {
             Self::Bundle(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
             Self::Status(command) => command.run(context),
+            Self::Quickstart(command) => command.run(context),
         }
     }
 }

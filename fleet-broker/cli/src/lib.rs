@@ -8,6 +8,7 @@ pub mod kinds;
 pub mod manifest;
 pub mod output;
 pub mod pack;
+pub mod quickstart;
 pub mod release;
 pub mod source;
 pub mod yaml;

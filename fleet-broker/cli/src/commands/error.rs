@@ -61,7 +61,7 @@ pub enum CommandError {
         file: String,
         /// What is wrong with it.
         #[source]
-        source: BundleError,
+        source: Box<BundleError>,
     },
     /// The hub.
     #[error(transparent)]
@@ -104,8 +104,8 @@ pub enum CommandError {
 
 impl CommandError {
     /// For `map_err`: what was to be done with which bundle.
-    pub(super) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
-        move |source| Self::Bundle { action, file: file.display().to_string(), source }
+    pub(crate) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
+        move |source| Self::Bundle { action, file: file.display().to_string(), source: Box::new(source) }
     }
 
     /// The number the command leaves behind. A reader that wanted no more, such as `head`, is no failure.
@@ -160,7 +160,7 @@ mod tests {
                 CommandError::Bundle {
                     action: "verify",
                     file: "a".to_owned(),
-                    source: BundleError::Unsigned,
+                    source: Box::new(BundleError::Unsigned),
                 },
                 Exit::Failed,
             ),
