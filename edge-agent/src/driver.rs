@@ -45,6 +45,8 @@ pub struct Setup {
     pub trust: Trust,
     /// The journal's file.
     pub journal: PathBuf,
+    /// Largest it may become.
+    pub journal_bytes: u64,
     /// Where a test may abort it.
     pub boundaries: Boundaries,
 }
@@ -326,7 +328,8 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         let wait = backoff::wait(self.trouble.times, self.setup.identity.cluster.as_str());
         self.trouble.paused_until = Some(self.clock.now().monotonic + wait);
         self.trouble.deaf = true;
-        self.tell(ToHub::Reconnect);
+        // A lost message is said again; this one is not.
+        self.uplink.commands.try_send(ToHub::Reconnect).map_err(|_| DriveError::Link)?;
         self.reload(failure)
     }
 
@@ -360,14 +363,14 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
 
 /// The journal and the agent it holds. What cannot be read or believed is put aside, and a new life begins.
 fn open(setup: &Setup) -> Result<(Rc<Journal>, Agent, Option<String>), DriveError> {
-    let (journal, held, damage) = Journal::open_or_begin(&setup.journal)?;
+    let (journal, held, damage) = Journal::open_or_begin(&setup.journal, setup.journal_bytes)?;
     let problem = match agent(setup, &journal, held)? {
         Ok(agent) => return Ok((Rc::new(journal), agent, damage.map(|error| noted(&chain(&error))))),
         Err(error) => chain(&error),
     };
     drop(journal);
     journal::put_aside(&setup.journal)?;
-    let (journal, _empty) = Journal::open(&setup.journal)?;
+    let (journal, _empty) = Journal::open(&setup.journal, setup.journal_bytes)?;
     let agent = begin(setup, &journal)?;
     Ok((Rc::new(journal), agent, Some(noted(&problem))))
 }
@@ -437,5 +440,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;

@@ -258,5 +258,6 @@ fn ignored(source: &Source) -> Vec<String> {
     release.ignored_pointers(&release.objects[source.index]).into_iter().map(str::to_owned).collect()
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;

@@ -125,26 +125,8 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, making it if there is none, and reads it.
-    pub fn open(path: &Path) -> Result<(Self, Held), JournalError> {
-        Self::open_limited(path, MAX_BYTES)
-    }
-
-    /// As [`Self::open`]; a damaged file is put aside as `<path>.corrupt-<unix time>`, never deleted, and a new
-    /// one begun. Returns what was wrong, too, if so.
-    pub fn open_or_begin(path: &Path) -> Result<(Self, Held, Option<JournalError>), JournalError> {
-        match Self::open(path) {
-            Ok((journal, held)) => Ok((journal, held, None)),
-            Err(error @ JournalError::Corrupt { .. }) => {
-                put_aside(path)?;
-                let (journal, held) = Self::open(path)?;
-                Ok((journal, held, Some(error)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) fn open_limited(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
+    /// Opens the journal at `path`, making it if there is none, and reads it. It will not grow beyond `max_bytes`.
+    pub fn open(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
         let connection = Connection::open(path).map_err(|source| failed("open", path, source))?;
         let journal = Self { connection, path: path.to_owned() };
         journal.prepare(max_bytes).map_err(|source| failed("open", path, source))?;
@@ -153,9 +135,26 @@ impl Journal {
         Ok((journal, held))
     }
 
+    /// As [`Self::open`]; a damaged file is put aside as `<path>.corrupt-<unix time>`, never deleted, and a new
+    /// one begun. Returns what was wrong, too, if so.
+    pub fn open_or_begin(
+        path: &Path,
+        max_bytes: u64,
+    ) -> Result<(Self, Held, Option<JournalError>), JournalError> {
+        match Self::open(path, max_bytes) {
+            Ok((journal, held)) => Ok((journal, held, None)),
+            Err(error @ JournalError::Corrupt { .. }) => {
+                put_aside(path)?;
+                let (journal, held) = Self::open(path, max_bytes)?;
+                Ok((journal, held, Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads everything but the content itself.
     pub fn load(&self) -> Result<Held, JournalError> {
-        Ok(Held { rows: self.rows()?, content: self.content_held()? })
+        Ok(Held { rows: self.rows()?, content: self.content_held(None)? })
     }
 
     /// Writes all of `entries`, or nothing. They are on disk when this returns.
@@ -168,7 +167,7 @@ impl Journal {
 
     /// The stored content with this digest, if all of it is there.
     pub fn content(&self, target: &Digest) -> Result<Option<Packed<'_>>, JournalError> {
-        let held = self.content_held()?.into_iter().find(|held| &held.target == target);
+        let held = self.content_held(Some(target))?.into_iter().next();
         let complete = held.filter(|held| held.total > 0 && held.have == held.total);
         Ok(complete.map(|held| Packed::new(&self.connection, held)))
     }
@@ -238,8 +237,8 @@ impl Journal {
         Ok(rows)
     }
 
-    fn content_held(&self) -> Result<Vec<ContentHeld>, JournalError> {
-        content::held(&self.connection)
+    fn content_held(&self, target: Option<&Digest>) -> Result<Vec<ContentHeld>, JournalError> {
+        content::held(&self.connection, target)
             .map_err(|source| failed("read", &self.path, source))?
             .ok_or_else(|| self.corrupt("pieces of content do not fit together"))
     }
@@ -308,14 +307,15 @@ fn failed(operation: &'static str, path: &Path, source: rusqlite::Error) -> Jour
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             JournalError::Corrupt { path, problem: source.to_string() }
         }
-        _ => match &source {
-            // Columns of another type than was written.
-            rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..) => {
-                JournalError::Corrupt { path, problem: source.to_string() }
-            }
-            _ => JournalError::Io { operation, path, source },
-        },
+        _ if is_of_another_type(&source) => JournalError::Corrupt { path, problem: source.to_string() },
+        _ => JournalError::Io { operation, path, source },
     }
+}
+
+/// Whether a column holds something else than was ever written there.
+fn is_of_another_type(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..))
 }
 
 /// Renames a damaged journal and its log. A log left behind would be taken for the new journal's.

@@ -17,6 +17,9 @@ pub mod logic;
 pub mod pack;
 mod run;
 pub mod status;
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod testing;
 mod tls;
 pub mod uplink;
 mod watches;

@@ -29,6 +29,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "parsed once, from arguments")]
 enum Command {
     /// Joins this machine's cluster to a fleet.
     Join {

@@ -150,6 +150,16 @@ impl<'a, R: BufRead> Unpacked<'a, R> {
     }
 }
 
+/// Packs content as whoever signs it does.
+#[cfg(test)]
+pub(crate) fn packed(content: &[u8], window_log: u32) -> Vec<u8> {
+    let mut encoder = zstd::stream::read::Encoder::new(content, 3).unwrap();
+    encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(window_log)).unwrap();
+    let mut out = Vec::new();
+    encoder.read_to_end(&mut out).unwrap();
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -159,7 +169,6 @@ mod tests {
         ids::AppId,
         time::UnixSeconds,
     };
-    use zstd::zstd_safe::CParameter;
 
     use super::*;
 
@@ -187,35 +196,27 @@ mod tests {
         }
     }
 
-    fn pack(content: &[u8], window_log: u32) -> Vec<u8> {
-        let mut encoder = zstd::stream::read::Encoder::new(content, 3).unwrap();
-        encoder.set_parameter(CParameter::WindowLog(window_log)).unwrap();
-        let mut out = Vec::new();
-        encoder.read_to_end(&mut out).unwrap();
-        out
-    }
-
     #[test]
     fn only_the_signed_content_is_believed() {
         let objects: [&[u8]; 3] = [b"first", b"", &[7; 20_000]];
         let signed = release(&objects);
         let whole = objects.concat();
-        let check = |content: &[u8], expected: &str| {
-            let verdict = match super::check(&signed, pack(content, WINDOW_LOG).as_slice()) {
+        let compare = |content: &[u8], expected: &str| {
+            let verdict = match check(&signed, packed(content, WINDOW_LOG).as_slice()) {
                 Ok(()) => "good".to_owned(),
                 Err(error) => error.to_string(),
             };
             assert!(verdict.contains(expected), "{verdict}, expected {expected}");
         };
-        check(&whole, "good");
-        check(&whole[..whole.len() - 1], "ends within ConfigMap c2");
-        check(b"", "ends within ConfigMap c0");
-        check(&[whole.as_slice(), b"x"].concat(), "longer than the 20005 bytes");
-        check(&[b"fIrst", &whole[5..]].concat(), "ConfigMap c0 has digest");
+        compare(&whole, "good");
+        compare(&whole[..whole.len() - 1], "ends within ConfigMap c2");
+        compare(b"", "ends within ConfigMap c0");
+        compare(&[whole.as_slice(), b"x"].concat(), "longer than the 20005 bytes");
+        compare(&[b"fIrst", &whole[5..]].concat(), "ConfigMap c0 has digest");
         // A bomb: unpacking stops one byte after the signed length.
-        check(&[whole.as_slice(), &vec![0; 64 << 20]].concat(), "longer than the 20005 bytes");
+        compare(&[whole.as_slice(), &vec![0; 64 << 20]].concat(), "longer than the 20005 bytes");
         let other = Release { pack: Digest::of(b"other"), ..signed.clone() };
-        let error = super::check(&other, pack(&whole, WINDOW_LOG).as_slice()).unwrap_err();
+        let error = check(&other, packed(&whole, WINDOW_LOG).as_slice()).unwrap_err();
         assert!(matches!(error, PackError::Whole { .. }), "{error}");
     }
 
@@ -223,8 +224,8 @@ mod tests {
     fn a_pack_may_not_ask_for_much_memory() {
         let content = vec![1; 8 << 20];
         let signed = release(&[&content]);
-        super::check(&signed, pack(&content, WINDOW_LOG).as_slice()).unwrap();
-        let error = super::check(&signed, pack(&content, 23).as_slice()).unwrap_err();
+        check(&signed, packed(&content, WINDOW_LOG).as_slice()).unwrap();
+        let error = check(&signed, packed(&content, 23).as_slice()).unwrap_err();
         assert!(matches!(error, PackError::Unpack { .. }), "{error}");
     }
 
@@ -232,30 +233,30 @@ mod tests {
     fn every_flipped_byte_is_noticed() {
         let objects: [&[u8]; 2] = [b"{\"kind\":\"ConfigMap\"}", b"{\"kind\":\"Secret\"}"];
         let signed = release(&objects);
-        let packed = pack(&objects.concat(), WINDOW_LOG);
+        let bytes = packed(&objects.concat(), WINDOW_LOG);
         let mut noticed = BTreeMap::new();
-        for at in 0..packed.len() {
-            let mut flipped = packed.clone();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;
             // A flip the format ignores changes nothing in what unpacks, and that is what was signed.
-            let verdict = super::check(&signed, flipped.as_slice()).is_ok();
+            let verdict = check(&signed, flipped.as_slice()).is_ok();
             *noticed.entry(verdict).or_insert(0) += 1;
             if verdict {
                 assert_eq!(object(&signed, 1, flipped.as_slice()).unwrap(), objects[1]);
             }
         }
-        assert!(noticed[&false] > packed.len() / 2, "{noticed:?}");
+        assert!(noticed[&false] > bytes.len() / 2, "{noticed:?}");
     }
 
     #[test]
     fn one_object_is_read_by_itself() {
         let objects: [&[u8]; 3] = [b"first", &[7; 20_000], b"last"];
         let signed = release(&objects);
-        let packed = pack(&objects.concat(), WINDOW_LOG);
+        let bytes = packed(&objects.concat(), WINDOW_LOG);
         for (index, expected) in objects.iter().enumerate() {
-            assert_eq!(object(&signed, index, packed.as_slice()).unwrap(), *expected, "{index}");
+            assert_eq!(object(&signed, index, bytes.as_slice()).unwrap(), *expected, "{index}");
         }
-        let short = pack(&objects.concat()[..10], WINDOW_LOG);
+        let short = packed(&objects.concat()[..10], WINDOW_LOG);
         assert!(matches!(object(&signed, 2, short.as_slice()), Err(PackError::Short { .. })));
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     config::{Config, StateDir},
     control::{self, ControlError},
     driver::{DriveError, Driver, Setup},
+    journal,
     link::{Backoff, LinkConfig, LinkError},
     logic::agent::Identity,
     uplink,
@@ -98,6 +99,7 @@ pub async fn run(
         identity: identity(&config, &state)?,
         trust: trust(&config, &state)?,
         journal: state.journal(),
+        journal_bytes: journal::MAX_BYTES,
         boundaries,
     };
     let (asks, asked) = mpsc::channel(ASKS);
@@ -160,3 +162,7 @@ pub(crate) fn read_key(path: &Path) -> Result<SigningKey, RunError> {
 fn read(path: &Path) -> Result<Vec<u8>, RunError> {
     fs::read(path).map_err(|source| RunError::Read { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests;

@@ -7,18 +7,22 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::logic::entry::ContentHeld;
 
-/// How much of which content is there; none if pieces overlap or miss their content.
-pub(super) fn held(connection: &Connection) -> rusqlite::Result<Option<Vec<ContentHeld>>> {
+/// How much of which content is there, of all or of one; none if pieces overlap or leave a gap.
+pub(super) fn held(
+    connection: &Connection,
+    target: Option<&Digest>,
+) -> rusqlite::Result<Option<Vec<ContentHeld>>> {
     let mut statement = connection.prepare_cached(
-        "SELECT content.target, total, count(offset), coalesce(sum(length(bytes)), 0), \
+        "SELECT content.target, total, coalesce(sum(length(bytes)), 0), \
                 coalesce(max(offset + length(bytes)), 0) \
-         FROM content LEFT JOIN pieces USING (target) GROUP BY content.target ORDER BY content.target",
+         FROM content LEFT JOIN pieces USING (target) WHERE ?1 IS NULL OR content.target = ?1 \
+         GROUP BY content.target ORDER BY content.target",
     )?;
-    let mut found = statement.query([])?;
+    let mut found = statement.query([target.map(|target| target.as_bytes().as_slice())])?;
     let mut held = Vec::new();
     while let Some(row) = found.next()? {
         let (target, total): (Vec<u8>, u64) = (row.get(0)?, row.get(1)?);
-        let (have, end): (u64, u64) = (row.get(3)?, row.get(4)?);
+        let (have, end): (u64, u64) = (row.get(2)?, row.get(3)?);
         let Ok(target) = Digest::try_from(target.as_slice()) else { return Ok(None) };
         // Pieces that neither overlap nor leave a gap add up to where the last one ends.
         if have != end || have > total {

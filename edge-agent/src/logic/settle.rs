@@ -154,7 +154,7 @@ impl Agent {
         let unmet = staged.accepted.depends_on.iter().find(|name| {
             let dependency = AppId { tenant: id.tenant.clone(), name: (*name).clone() };
             let report = self.apps.get(&dependency).and_then(|app| app.report.as_ref());
-            !report.is_some_and(|row| row.report.state == AppState::Available)
+            report.is_none_or(|row| row.report.state != AppState::Available)
         })?;
         Some(("WaitingForDependency", format!("{}/{unmet} is not available on this cluster yet", id.tenant)))
     }
@@ -194,13 +194,14 @@ impl Agent {
                 app.objects.remove(&object);
                 effects.push(Effect::Record(vec![Entry::Drop(Key::Object(id.clone(), object))]));
             }
-            Action::Parent | Action::DeleteParent => {
+            Action::Parent => {
                 app.parent = ParentState::Busy;
-                let (running, step) = match action {
-                    Action::Parent => (Running::Parent(id.clone()), Step::Parent(parent(id, app))),
-                    _ => (Running::DeleteParent(id.clone()), Step::DeleteParent(id.clone())),
-                };
-                self.execute(running, step, effects);
+                let step = Step::Parent(parent(id, app));
+                self.execute(Running::Parent(id.clone()), step, effects);
+            }
+            Action::DeleteParent => {
+                app.parent = ParentState::Busy;
+                self.execute(Running::DeleteParent(id.clone()), Step::DeleteParent(id.clone()), effects);
             }
             Action::Inspect(object) => {
                 let source = app.last_source(&object);
