@@ -186,13 +186,8 @@ impl Hub {
 impl HubError {
     /// The API's own code, where the hub answered at all.
     pub fn code(&self) -> Option<u16> {
-        match self {
-            Self::Request { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Self::Kubeconfig { .. } | Self::Bundle(_) | Self::Answer { .. } => None,
-        }
+        let Self::Request { source, .. } = self else { return None };
+        if let kube::Error::Api(status) = source.as_ref() { Some(status.code) } else { None }
     }
 }
 
