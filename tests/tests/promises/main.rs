@@ -3,3 +3,4 @@
 
 mod arrives;
 mod harness;
+mod offline;
