@@ -4,3 +4,4 @@
 mod arrives;
 mod harness;
 mod offline;
+mod prune;
