@@ -2,6 +2,7 @@
 //! between them through a proxy that can be cut, and a Kubernetes API server that it reaches through another.
 
 mod arrives;
+mod broken;
 mod harness;
 mod offline;
 mod prune;
