@@ -4,5 +4,6 @@
 mod arrives;
 mod broken;
 mod harness;
+mod hub_restart;
 mod offline;
 mod prune;
