@@ -73,6 +73,8 @@ pub struct Agent {
     pub(super) outage: Option<Failed>,
     /// Outages in a row without a step that succeeded between them.
     pub(super) outage_times: u32,
+    /// When the next permit of what is staged begins, in monotonic time.
+    pub(super) permit_at: Option<Duration>,
     pub(super) kubernetes: Version,
     pub(super) heartbeat_at: Duration,
 }
@@ -142,6 +144,7 @@ impl Agent {
             watched: Vec::new(),
             outage: None,
             outage_times: 0,
+            permit_at: None,
             kubernetes: Version::Unknown,
             heartbeat_at: Duration::ZERO,
         };
@@ -173,7 +176,8 @@ impl Agent {
         let transfer = self.link.nonce.and_then(|_| self.transfers.next_time(&self.needs()));
         let resend = self.link.nonce.and(self.outbox.resend_at);
         let outbox = self.outbox.flush_at.into_iter().chain(resend);
-        let times = apps.chain(outage).chain(transfer).chain(outbox).chain([self.heartbeat_at]);
+        let times =
+            apps.chain(outage).chain(transfer).chain(outbox).chain(self.permit_at).chain([self.heartbeat_at]);
         times.filter(|at| *at > now).min().unwrap_or(Duration::MAX)
     }
 

@@ -98,6 +98,18 @@ impl Agent {
                 effects.push(Effect::Record(app.start(&id, staged)));
             }
         }
+        self.permit_at = self.next_permit(now);
+    }
+
+    /// When time alone lets something staged start. A permit may begin a second from now: times in documents are
+    /// whole seconds, and the hub's may have turned first.
+    fn next_permit(&self, now: Now) -> Option<Duration> {
+        let (head, time) = (self.head.as_ref()?, self.time.confirmed(now)?);
+        let is_staged = |id: &AppId| self.apps.get(id).is_some_and(|app| app.staged.is_some());
+        let begins =
+            head.permits.iter().filter(|permit| is_staged(&permit.app)).map(|permit| permit.not_before);
+        let wait = begins.filter(|at| *at > time).map(|at| at.since(time)).min()?;
+        Some(now.monotonic.saturating_add(Duration::from_secs(wait)))
     }
 
     /// Why an application's named release is not started; none if it may be, or if there is none.

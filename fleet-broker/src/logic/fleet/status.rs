@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use protocol::{
-    documents::{AppReport, AppState, ConditionStatus, DesiredRelease},
+    documents::{AppReport, AppState, ConditionStatus, DesiredRelease, Drift},
     ids::{AppId, ClusterId},
     limits,
     time::{Now, UnixSeconds},
@@ -19,6 +19,9 @@ use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
 };
+
+/// The condition that says whether others changed what was applied.
+const DRIFTED: &str = "Drifted";
 
 /// Statuses as they were last put out.
 #[derive(Debug, Default)]
@@ -204,11 +207,13 @@ fn assignment_status(
     };
     let conditions = report.map(|report| report.conditions.as_slice()).unwrap_or_default();
     let conditions = conditions.iter().map(|c| (c, c.status == ConditionStatus::True));
-    let fresh = conditions.map(|(c, holds)| Fresh {
-        kind: &c.kind,
-        holds,
-        reason: &c.reason,
-        message: c.message.clone(),
+    let healed = report.map(healed).unwrap_or_default();
+    let fresh = conditions.map(|(c, holds)| {
+        let (reason, message) = match c.kind == DRIFTED && !holds && !healed.is_empty() {
+            true => ("Healed", healed.clone()),
+            false => (c.reason.as_str(), c.message.clone()),
+        };
+        Fresh { kind: &c.kind, holds, reason, message }
     });
     AssignmentStatus {
         cluster: id.to_string(),
@@ -223,6 +228,14 @@ fn assignment_status(
             None => time(now.wall),
         }),
     }
+}
+
+/// Who changed what and was healed, newest first: an operator who looks later still learns of it.
+fn healed(report: &AppReport) -> String {
+    let one = |drift: &Drift| {
+        format!("{} was changed by {} and healed (times: {})", drift.object, drift.manager, drift.count)
+    };
+    report.drift.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn waiting(report: Option<&AppReport>) -> Option<String> {
