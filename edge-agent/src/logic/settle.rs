@@ -261,11 +261,28 @@ impl Agent {
             app.previous = None;
             entries.push(Entry::Put(Row::App(id.clone(), app.row.clone())));
         }
+        entries.extend(self.raise_floors());
         entries.extend(self.forget_releases());
         entries.extend(self.forget_content());
         if !entries.is_empty() {
             effects.push(Effect::Record(entries));
         }
+    }
+
+    /// A release forbids going back below its floor only once it proved healthy.
+    fn raise_floors(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (id, app) in &mut self.apps {
+            let Some(current) = &app.current else { continue };
+            let reference = current.reference();
+            let proved =
+                app.report.as_ref().is_some_and(|row| report::is_available(&row.report, Some(&reference)));
+            if proved && current.release.floor > app.row.floor {
+                app.row.floor = current.release.floor;
+                entries.push(Entry::Put(Row::App(id.clone(), app.row.clone())));
+            }
+        }
+        entries
     }
 
     fn forget_releases(&mut self) -> Vec<Entry> {
