@@ -8,6 +8,8 @@ mod placement;
 pub mod rollout;
 mod signing;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
