@@ -213,3 +213,12 @@ fn pin_of(anchor: &TrustAnchor<'_>) -> Digest {
     der.extend_from_slice(content);
     Digest::of(&der)
 }
+
+/// The pin of a certificate authority in PEM; none if it is not one certificate.
+pub(crate) fn pin(ca: &[u8]) -> Option<Digest> {
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(ca) {
+        roots.add(ca.ok()?).ok()?;
+    }
+    if let [anchor] = roots.roots.as_slice() { Some(pin_of(anchor)) } else { None }
+}

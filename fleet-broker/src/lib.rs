@@ -5,6 +5,7 @@ mod clock;
 pub mod controller;
 mod enrolment;
 pub mod hub;
+pub mod keys;
 pub mod kubeconfig;
 pub mod logic;
 pub mod pki;

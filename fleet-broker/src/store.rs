@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::limits;
 use ring::digest::{Context, SHA256};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use serde_json::Value;
@@ -272,8 +273,10 @@ impl BlobWriter {
     /// # Errors
     /// When the compressor does not start, for lack of memory.
     pub fn new() -> Result<BlobWriter, BlobError> {
-        let encoder =
+        let mut encoder =
             zstd::stream::write::Encoder::new(Vec::new(), BLOB_ZSTD_LEVEL).map_err(BlobError::Compress)?;
+        let window = zstd::zstd_safe::CParameter::WindowLog(limits::PACK_WINDOW_LOG);
+        encoder.set_parameter(window).map_err(BlobError::Compress)?;
         Ok(BlobWriter { hash: Context::new(&SHA256), len: 0, encoder })
     }
 

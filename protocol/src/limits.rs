@@ -19,6 +19,10 @@ pub const RELEASE_BYTES: usize = 1024 * 1024;
 /// Largest unpacked content of one release: several times the largest bundle known to us (4.2 MB).
 pub const PACK_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Base-2 logarithm of the window of compressed content, in bytes: 1 MiB is what an agent sets aside to unpack any
+/// release, and a larger window gains little on manifests.
+pub const PACK_WINDOW_LOG: u32 = 20;
+
 /// Largest single Kubernetes object; an API server refuses more than 3 MiB.
 pub const OBJECT_BYTES: u64 = 3 * 1024 * 1024;
 

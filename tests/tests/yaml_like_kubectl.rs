@@ -36,7 +36,6 @@ const VALUES: &[&str] = &[
     "<",
     ".",
     "..",
-    "-",
     "+",
     "_",
     "_1",
@@ -130,7 +129,6 @@ const VALUES: &[&str] = &[
     "1.10",
     "250m",
     "1Gi",
-    "@every",
     "é",
     "\u{1f600}",
 ];
@@ -153,6 +151,7 @@ const MAPPINGS: &[&str] = &[
 
 /// What kubectl refuses.
 const REFUSED: &[&str] = &[
+    "a: -",
     "a: .inf",
     "a: -.Inf",
     "a: .nan",
@@ -165,7 +164,6 @@ const REFUSED: &[&str] = &[
     "<<: 5",
     "18446744073709551615: a",
     "a: !!int x",
-    "\ta: b",
     "a: 'b",
     "a: @b",
     "a: `b",

@@ -49,8 +49,9 @@ pub trait Cluster {
 
 /// A request to the API server.
 ///
-/// Objects of kinds that belong to the whole cluster are found whether or not they name a namespace, as the
-/// API server does; the identity in a returned object is the true one.
+/// An object that names a namespace although its kind belongs to the whole cluster is refused with
+/// [`ClusterError::ScopeMismatch`] before anything is sent: an API server would overlook the namespace, and
+/// what was signed for one namespace would reach all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Reads one object.
@@ -150,6 +151,12 @@ pub enum ClusterError {
     UnknownKind {
         /// The kind.
         gvk: Gvk,
+    },
+    /// The object names a namespace, but its kind belongs to the whole cluster.
+    #[error("{object} names a namespace, but {} belongs to the whole cluster: leave the namespace out", object.gvk)]
+    ScopeMismatch {
+        /// Which object.
+        object: Box<ObjectRef>,
     },
     /// The namespace does not exist.
     #[error("namespace {namespace} of {object} does not exist: a release or policy must carry it")]
@@ -323,6 +330,7 @@ impl ClusterError {
             | Self::Timeout { .. }
             | Self::Expired { .. } => Remedy::Retry { after: None },
             Self::NotFound { .. }
+            | Self::ScopeMismatch { .. }
             | Self::Conflict { .. }
             | Self::UidMismatch { .. }
             | Self::Invalid { .. }
@@ -347,12 +355,16 @@ impl ClusterError {
 }
 
 /// Refuses what cannot be the address of an object, before it is asked for: a name that would not be one
-/// segment of a path (`path.IsValidPathSegmentName` of the API server), or no namespace where one is needed.
+/// segment of a path (`path.IsValidPathSegmentName` of the API server), no namespace where one is needed, or one
+/// where there is none.
 fn addressable(object: &ObjectRef, namespaced: bool) -> Result<(), ClusterError> {
     let invalid = |message: &str| {
         let object = Box::new(object.clone());
         Err(ClusterError::Invalid { object, message: message.into(), causes: Vec::new() })
     };
+    if !namespaced && object.namespace.is_some() {
+        return Err(ClusterError::ScopeMismatch { object: Box::new(object.clone()) });
+    }
     let is_segment = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '%']);
     if namespaced && object.namespace.is_none() {
         return invalid("objects of this kind belong to a namespace: give metadata.namespace");
@@ -381,6 +393,6 @@ mod tests {
         check(Some("radio"), "gateway-1.4.2", true, true);
         check(None, "gateway", true, false);
         check(None, "system:node", false, true);
-        check(Some("radio"), "system:node", false, true);
+        check(Some("radio"), "system:node", false, false);
     }
 }

@@ -73,6 +73,8 @@ pub struct Agent {
     pub(super) outage: Option<Failed>,
     /// Outages in a row without a step that succeeded between them.
     pub(super) outage_times: u32,
+    /// When the next permit of what is staged begins, in monotonic time.
+    pub(super) permit_at: Option<Duration>,
     pub(super) kubernetes: Version,
     pub(super) heartbeat_at: Duration,
 }
@@ -142,6 +144,7 @@ impl Agent {
             watched: Vec::new(),
             outage: None,
             outage_times: 0,
+            permit_at: None,
             kubernetes: Version::Unknown,
             heartbeat_at: Duration::ZERO,
         };
@@ -164,14 +167,18 @@ impl Agent {
         effects
     }
 
-    /// When to send a [`Event::Tick`] if nothing else happens, in monotonic time.
-    pub fn next_time(&self) -> Duration {
+    /// When to send a [`Event::Tick`] if nothing else happens, in monotonic time. What was due by `now`, the time
+    /// of the last event, and is still open waits for something else than time.
+    pub fn next_time(&self, now: Duration) -> Duration {
         let outage = self.outage.as_ref().map(|failed| failed.retry_at);
-        let apps = self.apps.values().filter_map(plan::next_time).filter(|_| outage.is_none());
+        let apps = self.apps.values().filter_map(|app| plan::next_time(app, now));
+        let apps = apps.filter(|_| outage.is_none());
         let transfer = self.link.nonce.and_then(|_| self.transfers.next_time(&self.needs()));
         let resend = self.link.nonce.and(self.outbox.resend_at);
         let outbox = self.outbox.flush_at.into_iter().chain(resend);
-        apps.chain(outage).chain(transfer).chain(outbox).chain([self.heartbeat_at]).min().unwrap_or_default()
+        let times =
+            apps.chain(outage).chain(transfer).chain(outbox).chain(self.permit_at).chain([self.heartbeat_at]);
+        times.filter(|at| *at > now).min().unwrap_or(Duration::MAX)
     }
 
     /// Rows of the inventory, over all applications.

@@ -247,6 +247,18 @@ impl App {
             .filter(move |(object, _)| !named.is_some_and(|named| named.contains_key(*object)))
     }
 
+    /// Where what is enforced names the object that `object` is too, in another version of its API: one object to
+    /// the API server.
+    pub fn successor(&self, object: &ObjectRef) -> Option<usize> {
+        let current = self.current.as_ref().filter(|_| !self.row.removing)?;
+        let same = |other: &ObjectRef| {
+            let kind = (&other.gvk.group, &other.gvk.kind) == (&object.gvk.group, &object.gvk.kind);
+            kind && other.gvk.version != object.gvk.version
+                && (&other.namespace, &other.name) == (&object.namespace, &object.name)
+        };
+        current.indices.iter().find(|(other, _)| same(other)).map(|(_, index)| *index)
+    }
+
     /// Where the manifest last applied for `object` comes from.
     pub fn last_source(&self, object: &ObjectRef) -> Option<Source> {
         let owned = self.inventory.get(object).filter(|owned| owned.uid.is_some())?;

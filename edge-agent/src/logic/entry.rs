@@ -15,6 +15,10 @@ use super::object::{Gvk, ObjectRef};
 
 /// One change of the journal.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an entry lives for one event: a box would be one more allocation"
+)]
 pub enum Entry {
     /// Writes a row, over the one with its key.
     Put(Row),

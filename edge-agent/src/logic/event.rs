@@ -249,6 +249,14 @@ pub enum Outcome {
     ParentDone,
 }
 
+impl Outcome {
+    /// Why it failed, if it did because the API server is away.
+    pub fn outage(&self) -> Option<&Failure> {
+        let failure = if let Self::Failed(failure) = self { Some(failure) } else { None };
+        failure.filter(|failure| failure.remedy == Remedy::Outage)
+    }
+}
+
 /// A field another manager holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldTaken {

@@ -241,7 +241,7 @@ impl Agent {
         match staged {
             Ok(staged) => app.staged = Some(staged),
             Err(refusal) => {
-                let message = chain(&refusal);
+                let message = report::chain(&refusal);
                 let rejection = report::rejection(named.release, refusal.reason(), &message);
                 app.row.rejected = Some(Refused { named, rejection });
                 effects.push(Effect::Record(vec![Entry::Put(Row::App(id.clone(), app.row.clone()))]));
@@ -317,12 +317,6 @@ impl Agent {
     }
 
     fn refuse_document(&mut self, now: Now, what: &'static str, error: &VerifyError) {
-        self.alarm(now, what, chain(error));
+        self.alarm(now, what, report::chain(error));
     }
-}
-
-/// An error with all of its causes, for a report.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -16,6 +16,10 @@ use super::{
 /// are due within 2 s of a change.
 pub const INSPECT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Time between two looks at an object that is not healthy. Its pods may tell more than they did, and time alone
+/// may settle it, without a change of the object that a watch would show.
+pub const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(30);
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -94,20 +98,26 @@ pub fn prune_refusal(app: &App, owned: usize) -> Option<String> {
     })
 }
 
-/// When something may be planned that is not planned now, only because time has to pass.
-pub fn next_time(app: &App) -> Option<Duration> {
+/// When something may be planned that is not planned at `now`, only because time has to pass.
+pub fn next_time(app: &App, now: Duration) -> Option<Duration> {
     let parent = match &app.parent {
         ParentState::Failed(failed) => Some(failed.retry_at),
         ParentState::Needed | ParentState::Busy | ParentState::Done => None,
     };
     let objects = app.objects.values().filter(|state| !state.busy);
-    objects.filter_map(wake_at).chain(parent).min()
+    objects.flat_map(wake_at).chain(parent).filter(|at| *at > now).min()
 }
 
-fn wake_at(state: &ObjectState) -> Option<Duration> {
+fn wake_at(state: &ObjectState) -> impl Iterator<Item = Duration> {
     let retry = state.failure.as_ref().map(|failed| failed.retry_at);
     let stale = state.stale.then_some(state.inspected_at).flatten();
-    retry.or(stale.map(|at| at + INSPECT_INTERVAL))
+    retry.into_iter().chain(stale.map(|at| at + INSPECT_INTERVAL)).chain(look_again_at(state))
+}
+
+/// When to look again at an object that is not healthy.
+fn look_again_at(state: &ObjectState) -> Option<Duration> {
+    let unhealthy = state.inspection().is_some_and(|found| found.health.status != Status::Current);
+    unhealthy.then_some(state.inspected_at).flatten().map(|at| at + UNHEALTHY_INTERVAL)
 }
 
 enum Next {
@@ -140,7 +150,8 @@ fn next(app: &App, current: &Current, index: usize, object: &ObjectRef, around: 
     }
     let how = if state.force_next { How::Forced } else { How::Normal };
     let apply = Next::Do(Action::Apply(object.clone(), index, how));
-    if state.stale || matches!(state.found, Found::Unknown) {
+    let again = look_again_at(state).is_some_and(|at| at <= around.now);
+    if state.stale || again || matches!(state.found, Found::Unknown) {
         return inspect(object, state, around);
     }
     let owned = app.inventory.get(object).filter(|owned| owned.uid.is_some());
@@ -235,6 +246,9 @@ fn delete(app: &App, object: &ObjectRef, uid: Option<&String>, around: Surroundi
     let state = app.objects.get(object).unwrap_or(&fresh);
     if state.busy || state.failure.as_ref().is_some_and(|failed| failed.retry_at > around.now) {
         return None;
+    }
+    if let Some(successor) = app.successor(object) {
+        return app.is_applied(successor).then(|| Action::Forget(object.clone()));
     }
     match (uid, &state.found) {
         (Some(uid), _) => Some(Action::Delete(object.clone(), uid.clone())),

@@ -94,6 +94,12 @@ pub fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
+/// An error with all of its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// The rows that wait for the hub, and what it has acknowledged.
 #[derive(Debug, Default)]
 pub struct Outbox {

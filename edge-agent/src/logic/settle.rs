@@ -98,6 +98,18 @@ impl Agent {
                 effects.push(Effect::Record(app.start(&id, staged)));
             }
         }
+        self.permit_at = self.next_permit(now);
+    }
+
+    /// When time alone lets something staged start. A permit may begin a second from now: times in documents are
+    /// whole seconds, and the hub's may have turned first.
+    fn next_permit(&self, now: Now) -> Option<Duration> {
+        let (head, time) = (self.head.as_ref()?, self.time.confirmed(now)?);
+        let is_staged = |id: &AppId| self.apps.get(id).is_some_and(|app| app.staged.is_some());
+        let begins =
+            head.permits.iter().filter(|permit| is_staged(&permit.app)).map(|permit| permit.not_before);
+        let wait = begins.filter(|at| *at > time).map(|at| at.since(time)).min()?;
+        Some(now.monotonic.saturating_add(Duration::from_secs(wait)))
     }
 
     /// Why an application's named release is not started; none if it may be, or if there is none.
@@ -154,7 +166,7 @@ impl Agent {
         let unmet = staged.accepted.depends_on.iter().find(|name| {
             let dependency = AppId { tenant: id.tenant.clone(), name: (*name).clone() };
             let report = self.apps.get(&dependency).and_then(|app| app.report.as_ref());
-            !report.is_some_and(|row| row.report.state == AppState::Available)
+            report.is_none_or(|row| row.report.state != AppState::Available)
         })?;
         Some(("WaitingForDependency", format!("{}/{unmet} is not available on this cluster yet", id.tenant)))
     }
@@ -191,15 +203,17 @@ impl Agent {
             }
             Action::Forget(object) => {
                 app.inventory.remove(&object);
+                app.objects.remove(&object);
                 effects.push(Effect::Record(vec![Entry::Drop(Key::Object(id.clone(), object))]));
             }
-            Action::Parent | Action::DeleteParent => {
+            Action::Parent => {
                 app.parent = ParentState::Busy;
-                let (running, step) = match action {
-                    Action::Parent => (Running::Parent(id.clone()), Step::Parent(parent(id, app))),
-                    _ => (Running::DeleteParent(id.clone()), Step::DeleteParent(id.clone())),
-                };
-                self.execute(running, step, effects);
+                let step = Step::Parent(parent(id, app));
+                self.execute(Running::Parent(id.clone()), step, effects);
+            }
+            Action::DeleteParent => {
+                app.parent = ParentState::Busy;
+                self.execute(Running::DeleteParent(id.clone()), Step::DeleteParent(id.clone()), effects);
             }
             Action::Inspect(object) => {
                 let source = app.last_source(&object);
@@ -247,11 +261,28 @@ impl Agent {
             app.previous = None;
             entries.push(Entry::Put(Row::App(id.clone(), app.row.clone())));
         }
+        entries.extend(self.raise_floors());
         entries.extend(self.forget_releases());
         entries.extend(self.forget_content());
         if !entries.is_empty() {
             effects.push(Effect::Record(entries));
         }
+    }
+
+    /// A release forbids going back below its floor only once it proved healthy.
+    fn raise_floors(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (id, app) in &mut self.apps {
+            let Some(current) = &app.current else { continue };
+            let reference = current.reference();
+            let proved =
+                app.report.as_ref().is_some_and(|row| report::is_available(&row.report, Some(&reference)));
+            if proved && current.release.floor > app.row.floor {
+                app.row.floor = current.release.floor;
+                entries.push(Entry::Put(Row::App(id.clone(), app.row.clone())));
+            }
+        }
+        entries
     }
 
     fn forget_releases(&mut self) -> Vec<Entry> {

@@ -27,9 +27,13 @@ impl Agent {
             Running::DeleteParent(app) => self.removed(now, &app, outcome, effects),
             Running::Check(pack) => self.checked(now, pack, outcome, effects),
             Running::Version => {
-                self.kubernetes = match outcome {
-                    Outcome::Version(version) => Version::Known(version),
-                    _ => Version::Unknown,
+                // An API server that answers and does not tell is not asked again.
+                self.kubernetes = if outcome.outage().is_some() {
+                    Version::Unknown
+                } else if let Outcome::Version(version) = outcome {
+                    Version::Known(version)
+                } else {
+                    Version::Known(String::new())
                 };
                 self.outbox.cluster_changed = true;
                 self.outbox.gather(now.monotonic);
@@ -43,8 +47,8 @@ impl Agent {
             return;
         }
         let before = self.outage.is_some();
-        self.outage = match outcome {
-            Outcome::Failed(failure) if failure.remedy == Remedy::Outage => {
+        self.outage = match outcome.outage() {
+            Some(failure) => {
                 let still = self.outage.take().filter(|failed| failed.retry_at > now.monotonic);
                 let times = self.outage_times + u32::from(still.is_none());
                 self.outage_times = times;
@@ -52,7 +56,7 @@ impl Agent {
                 let retry_at = now.monotonic + backoff::wait(times.min(6), &seed);
                 Some(still.unwrap_or(Failed { failure: failure.clone(), times, retry_at }))
             }
-            _ => {
+            None => {
                 self.outage_times = 0;
                 None
             }
@@ -131,13 +135,13 @@ impl Agent {
 
     fn parent_done(&mut self, now: Now, id: &AppId, outcome: Outcome) {
         let Some(app) = self.apps.get_mut(id) else { return };
-        app.parent = match outcome {
-            Outcome::Failed(Failure { remedy: Remedy::Outage, .. }) => ParentState::Needed,
-            Outcome::Failed(failure) => {
-                let retry_at = now.monotonic + backoff::wait(4, &id.to_string());
-                ParentState::Failed(Failed { failure, times: 1, retry_at })
-            }
-            _ => ParentState::Done,
+        app.parent = if outcome.outage().is_some() {
+            ParentState::Needed
+        } else if let Outcome::Failed(failure) = outcome {
+            let retry_at = now.monotonic + backoff::wait(4, &id.to_string());
+            ParentState::Failed(Failed { failure, times: 1, retry_at })
+        } else {
+            ParentState::Done
         };
     }
 
@@ -154,28 +158,21 @@ impl Agent {
     }
 
     fn checked(&mut self, now: Now, pack: Digest, outcome: Outcome, effects: &mut Vec<Effect>) {
-        match outcome {
-            Outcome::ContentGood => {
-                if let Some(content) = self.transfers.stored.get_mut(&pack) {
-                    content.check = Check::Good;
-                }
+        if let Outcome::ContentGood = outcome {
+            if let Some(content) = self.transfers.stored.get_mut(&pack) {
+                content.check = Check::Good;
             }
-            Outcome::ContentBad(why) => {
-                self.transfers.fail(pack, "it does not match its release", now.monotonic);
-                effects.push(Effect::Record(vec![Entry::DropContent(pack)]));
-                self.alarm(now, "Content", why);
-            }
-            other => {
-                if let Some(content) = self.transfers.stored.get_mut(&pack) {
-                    content.check = Check::Due;
-                }
-                self.alarm(
-                    now,
-                    "Content",
-                    format!("content {} could not be checked: {other:?}", pack.short()),
-                );
-            }
+            return;
         }
+        // Content that cannot even be checked is no better than bad: it is fetched again, after a while.
+        let why = if let Outcome::ContentBad(why) = outcome {
+            why
+        } else {
+            format!("content {} could not be checked: {outcome:?}", pack.short())
+        };
+        self.transfers.fail(pack, "it does not match its release", now.monotonic);
+        effects.push(Effect::Record(vec![Entry::DropContent(pack)]));
+        self.alarm(now, "Content", why);
     }
 }
 

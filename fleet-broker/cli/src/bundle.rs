@@ -11,7 +11,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use protocol::{
     codec::{self, DecodeError},
     cose::{self, Binding, Envelope, EnvelopeError},
-    documents::{ContentError, Document, Release},
+    documents::{
+        Ceilings, ContentError, Document, IgnoreRule, Parameter, ParameterTarget, ParameterType, Release,
+    },
     ids::{Digest, FleetId, KeyId},
     keys::SigningKey,
     limits,
@@ -210,6 +212,11 @@ impl Bundle {
         Ok(())
     }
 
+    /// The content, unpacked, of the length that the release says.
+    pub fn content(&self) -> Result<Vec<u8>, BundleError> {
+        pack::unpack(&self.pack_zstd, self.release.pack_len()).map_err(BundleError::Pack)
+    }
+
     /// Checks all that an agent checks before it newly installs a release: who signed, what they may, expiry,
     /// and every object with the parameters' defaults.
     pub fn verify(&self, trust: &Trust, now: UnixSeconds) -> Result<Verified<Release>, BundleError> {
@@ -223,7 +230,7 @@ impl Bundle {
     }
 
     fn check_content(&self, release: &Release) -> Result<(), BundleError> {
-        let content = pack::unpack(&self.pack_zstd, release.pack_len()).map_err(BundleError::Pack)?;
+        let content = self.content()?;
         let found = Digest::of(&content);
         if found != release.pack {
             return Err(BundleError::Digest { found: found.short(), expected: release.pack.short() });
@@ -255,16 +262,53 @@ impl Bundle {
             "spec": {
                 "application": release.app.name.as_str(),
                 "version": release.version,
-                "counter": release.counter,
                 "digest": format!("sha256:{}", Digest::of(envelope)),
                 "pack": format!("sha256:{}", release.pack),
                 "release": STANDARD.encode(envelope),
                 "signatures": signatures,
-                "objects": release.objects.len(),
-                "bytes": release.pack_len(),
+                "parameters": release.parameters.iter().map(|parameter| described(release, parameter)).collect::<Vec<_>>(),
+                "ceilings": ceilings(&release.ceilings),
             },
         }))
     }
+}
+
+/// A parameter as the hub shows it, its targets by name.
+fn described(release: &Release, parameter: &Parameter) -> Value {
+    let target = |target: &ParameterTarget| {
+        let object = release.objects.get(target.object as usize)?;
+        Some(json!({ "kind": object.kind, "name": object.name.as_str(), "pointer": target.pointer }))
+    };
+    let targets: Vec<Value> = parameter.targets.iter().filter_map(target).collect();
+    let mut described = json!({ "name": parameter.name, "targets": targets });
+    if let ParameterType::Enum(values) = &parameter.of {
+        described["enum"] = json!(values);
+    }
+    if let Some(default) = &parameter.default {
+        described["default"] = json!(default);
+    }
+    described
+}
+
+fn ceilings(ceilings: &Ceilings) -> Value {
+    let rules = ceilings.ignore_differences.iter();
+    let described = |rule: &IgnoreRule| {
+        let mut described = json!({ "kind": rule.kind, "pointers": rule.pointers });
+        if let Some(name) = &rule.name {
+            described["name"] = json!(name);
+        }
+        described
+    };
+    let rules: Vec<Value> = rules.map(described).collect();
+    let mut described = json!({
+        "adopt": format!("{:?}", ceilings.adopt),
+        "ignoreDifferences": rules,
+        "affectsLink": ceilings.affects_link,
+    });
+    if let Some(most) = ceilings.max_deletes {
+        described["maxDeletes"] = json!(most);
+    }
+    described
 }
 
 fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, BundleError> {

@@ -2,8 +2,11 @@
 
 mod arguments;
 mod bundle;
+mod cluster;
 mod error;
 mod keys;
+mod quickstart;
+mod status;
 
 use std::io::Read;
 
@@ -33,6 +36,19 @@ pub enum Command {
     /// Build, sign and check what is sent to clusters
     #[command(subcommand)]
     Bundle(bundle::Bundles),
+    /// Register clusters
+    #[command(subcommand)]
+    Cluster(cluster::Clusters),
+    /// Show the fleet at a glance
+    Status(status::Status),
+    /// Run a hub and one agent here, and deliver a demo bundle
+    Quickstart(quickstart::Quickstart),
+}
+
+/// A runtime for talking to the hub.
+fn hub_runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(CommandError::Runtime)
 }
 
 impl Command {
@@ -41,6 +57,9 @@ impl Command {
         match self {
             Self::Keys(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
+            Self::Cluster(command) => command.run(context),
+            Self::Status(command) => command.run(context),
+            Self::Quickstart(command) => command.run(context),
         }
     }
 }

@@ -3,12 +3,14 @@
 pub mod bundle;
 pub mod clock;
 pub mod commands;
-pub mod keys;
+pub mod hub;
 pub mod kinds;
 pub mod manifest;
 pub mod output;
 pub mod pack;
-pub mod random;
+pub mod quickstart;
 pub mod release;
 pub mod source;
 pub mod yaml;
+
+pub use fleet_broker::keys;

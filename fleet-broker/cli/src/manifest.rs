@@ -147,16 +147,12 @@ pub fn parse(texts: &[SourceText], rules: &Rules) -> Result<Manifests, ManifestE
 }
 
 /// `kind: List`, and any other kind of list with items, stands for its items.
-fn expand(value: Value, origin: Origin, written: &mut Vec<(Origin, Value)>) {
+fn expand(mut value: Value, origin: Origin, written: &mut Vec<(Origin, Value)>) {
     let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-    match value {
-        Value::Object(mut map) if is_list && map.get("items").is_some_and(Value::is_array) => {
-            let Some(Value::Array(items)) = map.remove("items") else { return };
-            for (index, item) in items.into_iter().enumerate() {
-                expand(item, Origin { item: Some(index + 1), ..origin.clone() }, written);
-            }
-        }
-        other => written.push((origin, other)),
+    let items = value.get_mut("items").filter(|_| is_list).and_then(Value::as_array_mut).map(std::mem::take);
+    let Some(items) = items else { return written.push((origin, value)) };
+    for (index, item) in items.into_iter().enumerate() {
+        expand(item, Origin { item: Some(index + 1), ..origin.clone() }, written);
     }
 }
 

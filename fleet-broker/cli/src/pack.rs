@@ -13,7 +13,7 @@ use zstd::{
 const LEVEL: i32 = 19;
 
 /// log2 of the window: unpacking takes this much memory on every cluster, so 1 MiB.
-const WINDOW_LOG: u32 = 20;
+const WINDOW_LOG: u32 = limits::PACK_WINDOW_LOG;
 
 /// Compressed content that does not unpack to what it should be.
 #[derive(Debug, thiserror::Error)]

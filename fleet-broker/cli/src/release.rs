@@ -87,11 +87,11 @@ pub enum ReleaseError {
         origin: Origin,
         /// Why.
         #[source]
-        source: RenderError,
+        source: Box<RenderError>,
     },
     /// A parameter aims at what no parameter may touch.
     #[error("a parameter cannot be set")]
-    Target(#[source] RenderError),
+    Target(#[source] Box<RenderError>),
 }
 
 /// A release and the content it describes.
@@ -214,11 +214,13 @@ fn ceilings(plan: &Plan, objects: &[Object]) -> Result<Ceilings, ReleaseError> {
 /// Does with each object what the edge will do, so that what it would refuse is refused here.
 fn check_rendering(release: &Release, objects: &[Object], documents: &[Vec<u8>]) -> Result<(), ReleaseError> {
     let values: Vec<Value> = objects.iter().map(|object| object.value.clone()).collect();
-    render::check_targets(release, &values).map_err(ReleaseError::Target)?;
+    render::check_targets(release, &values).map_err(|source| ReleaseError::Target(Box::new(source)))?;
     let defaults = release.resolve(&BTreeMap::new()).map_err(ReleaseError::Content)?;
     for (index, (object, document)) in objects.iter().zip(documents).enumerate() {
-        render::render(release, index, document, &defaults)
-            .map_err(|source| ReleaseError::Render { origin: object.origin.clone(), source })?;
+        render::render(release, index, document, &defaults).map_err(|source| ReleaseError::Render {
+            origin: object.origin.clone(),
+            source: Box::new(source),
+        })?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 //! A bundle's whole life on the command line, and every way in which it is refused.
+#![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
 
 use std::{
     fs,

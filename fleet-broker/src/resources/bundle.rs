@@ -96,10 +96,10 @@ pub struct ParameterTarget {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BundleCeilings {
-    /// How many objects one change may delete.
+    /// How many objects one change may delete; without it 10, or a tenth of what a cluster holds if that is more.
     #[schemars(schema_with = "schema::unsigned")]
-    #[serde(default)]
-    pub max_deletes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_deletes: Option<u64>,
     /// Whether objects that exist already are taken over.
     #[serde(default)]
     pub adopt: Adopt,
@@ -119,6 +119,8 @@ pub enum Adopt {
     Never,
     /// Only where nothing would change.
     IfIdentical,
+    /// Unless another manager holds a field that would change.
+    Always,
 }
 
 /// Fields of one kind of object that are left to others.
@@ -127,6 +129,9 @@ pub enum Adopt {
 pub struct IgnoreDifference {
     /// The objects' kind.
     pub kind: String,
+    /// One object's name; every object of the kind where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The JSON pointers (RFC 6901) of the fields.
     pub pointers: Vec<String>,
 }

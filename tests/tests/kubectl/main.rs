@@ -155,9 +155,14 @@ impl TestHub {
         let kubeconfig = kubeconfig_path(folder.path());
         hub_kubeconfig::write(&kubeconfig, &server, &ca_pem, &token)?;
         let (stop, stopping) = oneshot::channel();
-        let serving = api::serve(listener, tls, api::router(hub, token.hash()), async {
-            let _ = stopping.await;
-        });
+        let serving = api::serve(
+            listener,
+            tls,
+            api::router(hub, token.hash(), tokio::sync::mpsc::channel(1).0),
+            async {
+                let _ = stopping.await;
+            },
+        );
         let stopped = tokio::spawn(serving);
         Ok(TestHub { kubectl: Kubectl::new(kubeconfig)?, folder, stop, stopped })
     }

@@ -77,7 +77,7 @@ pub(crate) const OUTSIDE: &[Outside] = &[
     Outside {
         crates: &["zstd"],
         within: "fleet-broker",
-        known_to: &["fleet-broker/src/pack", "fleet-broker/src/store"],
+        known_to: &["fleet-broker/cli/src/pack", "fleet-broker/src/pack", "fleet-broker/src/store"],
     },
 ];
 

@@ -150,14 +150,11 @@ impl SimCluster {
     }
 
     /// The true identity of an object: a kind that is served, and a namespace if and only if it has one.
-    fn address(&self, mut object: ObjectRef) -> Result<ObjectRef, ClusterError> {
+    fn address(&self, object: ObjectRef) -> Result<ObjectRef, ClusterError> {
         let Some(kind) = self.kinds.get(&object.gvk) else {
             return Err(ClusterError::UnknownKind { gvk: object.gvk });
         };
         addressable(&object, kind.namespaced)?;
-        if !kind.namespaced {
-            object.namespace = None;
-        }
         Ok(object)
     }
 

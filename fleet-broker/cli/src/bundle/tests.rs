@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use fleet_broker::resources::Validate;
 use protocol::ids::Name;
 use serde_json::json;
 
@@ -36,8 +37,8 @@ fn trust(keys: &FleetKeys) -> Trust {
     Trust::pin(&keys.envelope, &fleet(), Digest::of(&keys.envelope)).unwrap()
 }
 
-fn bundle(app: &str, text: &str) -> Bundle {
-    let plan = Plan {
+fn plan(app: &str) -> Plan {
+    Plan {
         app: app.parse().unwrap(),
         version: "1.4.2".to_owned(),
         counter: 7,
@@ -48,7 +49,14 @@ fn bundle(app: &str, text: &str) -> Bundle {
         adopt: protocol::documents::Adopt::IfIdentical,
         max_deletes: None,
         affects_link: false,
-    };
+    }
+}
+
+fn bundle(app: &str, text: &str) -> Bundle {
+    built(&plan(app), text)
+}
+
+fn built(plan: &Plan, text: &str) -> Bundle {
     let rules = Rules {
         namespace: Name::new("radio").unwrap(),
         cluster_scoped: BTreeSet::new(),
@@ -56,7 +64,7 @@ fn bundle(app: &str, text: &str) -> Bundle {
     };
     let text = SourceText { name: "a.yaml".to_owned(), text: text.to_owned() };
     let objects = manifest::parse(&[text], &rules).unwrap().objects;
-    Bundle::new(&release::build(&plan, objects).unwrap()).unwrap()
+    Bundle::new(&release::build(plan, objects).unwrap()).unwrap()
 }
 
 fn why(error: &BundleError) -> String {
@@ -75,7 +83,8 @@ fn a_bundle_is_believed_when_enough_of_the_right_keys_signed() {
     let stranger = fleet_keys();
     let [one, two] = [&keys.release[0], &keys.release[1]];
     let both = format!("{CONFIG}---\n{NAMESPACE}");
-    let cases: [(&str, &str, &[&SigningKey], Result<(), &str>); 9] = [
+    type Row<'a> = (&'a str, &'a str, &'a [&'a SigningKey], Result<(), &'a str>);
+    let cases: [Row<'_>; 9] = [
         ("radio/gateway", CONFIG, &[one], Ok(())),
         ("radio/gateway", CONFIG, &[two], Ok(())),
         ("radio/gateway", CONFIG, &[&stranger.release[0], one], Ok(())),
@@ -178,7 +187,14 @@ fn other_files_are_not_bundles() {
 #[test]
 fn the_hub_is_told_what_the_bundle_is() {
     let keys = fleet_keys();
-    let mut bundle = bundle("radio/gateway", CONFIG);
+    let parameters = "[{name: a, enum: [b, c], default: b, targets: [{kind: ConfigMap, name: gateway, pointer: /data/a}]}]";
+    let plan = Plan {
+        parameters: release::read_parameters("p.yaml", parameters).unwrap(),
+        ignore: vec!["ConfigMap:/data/x".parse().unwrap()],
+        max_deletes: Some(3),
+        ..plan("radio/gateway")
+    };
+    let mut bundle = built(&plan, CONFIG);
     assert!(matches!(bundle.to_resource(), Err(BundleError::Unsigned)));
     bundle.sign(&fleet(), &keys.release[0]).unwrap();
     let resource = bundle.to_resource().unwrap();
@@ -187,13 +203,25 @@ fn the_hub_is_told_what_the_bundle_is() {
     let expected = json!({
         "application": "gateway",
         "version": "1.4.2",
-        "counter": 7,
         "digest": format!("sha256:{}", Digest::of(envelope)),
         "pack": format!("sha256:{}", bundle.release().pack),
         "release": STANDARD.encode(envelope),
         "signatures": [{"keyId": keys.release[0].public().id().to_string()}],
-        "objects": 1,
-        "bytes": bundle.release().pack_len(),
+        "parameters": [{
+            "name": "a",
+            "enum": ["b", "c"],
+            "default": "b",
+            "targets": [{"kind": "ConfigMap", "name": "gateway", "pointer": "/data/a"}],
+        }],
+        "ceilings": {
+            "maxDeletes": 3,
+            "adopt": "IfIdentical",
+            "ignoreDifferences": [{"kind": "ConfigMap", "pointers": ["/data/x"]}],
+            "affectsLink": false,
+        },
     });
     assert_eq!(resource["spec"], expected);
+    let typed: fleet_broker::resources::Bundle = serde_json::from_value(resource).unwrap();
+    assert_eq!(typed.validate(), []);
+    assert_eq!(serde_json::to_value(&typed).unwrap()["spec"], expected, "the hub knows every field");
 }

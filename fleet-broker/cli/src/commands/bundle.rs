@@ -16,10 +16,13 @@ use serde_json::{Value, json};
 use super::{
     CommandError, Context,
     arguments::{AdoptArgument, Expiry, Format, expiry},
+    cluster::HubArguments,
+    hub_runtime,
 };
 use crate::{
     bundle::Bundle,
     clock,
+    hub::Hub,
     keys::{self, KeyRole, SigningKeyFile},
     manifest::{self, GroupKind, Rules},
     output,
@@ -50,6 +53,33 @@ pub enum Bundles {
     Verify(Verify),
     /// Show what a bundle says it holds, without checking who signed it
     Show(Show),
+    /// Publish a signed bundle on the hub
+    ///
+    /// Uploads its content, then the bundle. Clusters run it once an Application names it. Publishing the same
+    /// bundle again changes nothing.
+    Push(Push),
+}
+
+/// Arguments of `bundle push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// The bundle's file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Which hub
+    #[command(flatten)]
+    hub: HubArguments,
+}
+
+impl Push {
+    fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        let bundle = Bundle::open(&self.file).map_err(CommandError::bundle("publish", &self.file))?;
+        hub_runtime()?.block_on(async { Hub::open(&self.hub.kubeconfig).await?.push(&bundle).await })?;
+        let release = bundle.release();
+        let (app, version) = (&release.app, &release.version);
+        context.output.note(&format!("published {}-{version} in namespace {}", app.name, app.tenant))?;
+        Ok(())
+    }
 }
 
 /// Arguments of `bundle build`.
@@ -150,6 +180,7 @@ impl Bundles {
             Self::Sign(arguments) => sign(arguments, context),
             Self::Verify(arguments) => verify(arguments, context),
             Self::Show(arguments) => show(arguments, context),
+            Self::Push(arguments) => arguments.run(context),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{error::Error, io, path::Path};
 
 use crate::{
     bundle::BundleError,
+    hub::HubError,
     keys::KeyError,
     manifest::ManifestError,
     release::{ParameterFileError, ReleaseError},
@@ -60,8 +61,42 @@ pub enum CommandError {
         file: String,
         /// What is wrong with it.
         #[source]
-        source: BundleError,
+        source: Box<BundleError>,
     },
+    /// The hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A hub that should run here.
+    #[error("the hub does not start")]
+    Serve(#[from] fleet_broker::serve::ServeError),
+    /// Threads.
+    #[error("cannot start a runtime")]
+    Runtime(#[source] io::Error),
+    /// A file of the command's own.
+    #[error("cannot {action} {file}")]
+    File {
+        /// What was to be done with it.
+        action: &'static str,
+        /// Which file.
+        file: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the command's own that says something it must not.
+    #[error("{file} is not what this command wrote: {problem}; remove the folder to start anew")]
+    State {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An agent that should run here.
+    #[error("the agent does not run: {0}")]
+    Agent(String),
+    /// Something did not happen in time.
+    #[error("{0}")]
+    Timeout(String),
     /// The command could not print.
     #[error("cannot print")]
     Output(#[from] io::Error),
@@ -69,19 +104,30 @@ pub enum CommandError {
 
 impl CommandError {
     /// For `map_err`: what was to be done with which bundle.
-    pub(super) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
-        move |source| Self::Bundle { action, file: file.display().to_string(), source }
+    pub(crate) fn bundle(action: &'static str, file: &Path) -> impl Fn(BundleError) -> Self + Copy {
+        move |source| Self::Bundle { action, file: file.display().to_string(), source: Box::new(source) }
     }
 
     /// The number the command leaves behind. A reader that wanted no more, such as `head`, is no failure.
     pub fn exit(&self) -> Exit {
         match (self, cause_in_system(self)) {
             (Self::Usage(_), _) => Exit::Usage,
+            (Self::Timeout(_), _) => Exit::Timeout,
+            (Self::Hub(error), _) => hub_exit(error),
             (Self::Output(_), Some(io::ErrorKind::BrokenPipe)) => Exit::Ok,
             (_, Some(io::ErrorKind::NotFound)) => Exit::NotFound,
             (_, Some(io::ErrorKind::PermissionDenied)) => Exit::NotAllowed,
             (_, _) => Exit::Failed,
         }
+    }
+}
+
+fn hub_exit(error: &HubError) -> Exit {
+    match (error, error.code()) {
+        (_, Some(404)) => Exit::NotFound,
+        (_, Some(401 | 403)) => Exit::NotAllowed,
+        (HubError::Request { .. }, None) => Exit::Unreachable,
+        (_, _) => Exit::Failed,
     }
 }
 
@@ -114,7 +160,7 @@ mod tests {
                 CommandError::Bundle {
                     action: "verify",
                     file: "a".to_owned(),
-                    source: BundleError::Unsigned,
+                    source: Box::new(BundleError::Unsigned),
                 },
                 Exit::Failed,
             ),

@@ -186,10 +186,8 @@ pub fn read_parameters(file: &str, content: &str) -> Result<Vec<ParameterSpec>, 
     let documents =
         yaml::read(content).map_err(|source| ParameterFileError::Syntax { file: file.to_owned(), source })?;
     let shape = |source| ParameterFileError::Shape { file: file.to_owned(), source };
-    let [document] = documents.try_into().map_err(|_| shape(None))?;
-    let list = match document.value {
-        Value::Object(mut map) if map.len() == 1 => map.remove("parameters").ok_or_else(|| shape(None))?,
-        other => other,
-    };
+    let [mut document] = <[_; 1]>::try_from(documents).map_err(|_| shape(None))?;
+    let inner = document.value.as_object_mut().filter(|map| map.len() == 1);
+    let list = inner.and_then(|map| map.remove("parameters")).unwrap_or(document.value);
     serde_json::from_value(list).map_err(|source| shape(Some(source)))
 }

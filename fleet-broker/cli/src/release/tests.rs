@@ -147,7 +147,7 @@ fn decisions_that_do_not_fit_are_refused() {
         ),
         (
             parameter("enum: [a]", "kind: Role, name: gateway, pointer: /rules/0/verbs/0"),
-            "nothing in RBAC may be set",
+            "is RBAC, in which nothing may be set",
         ),
         (ignore("StatefulSet:/spec/replicas"), "--ignore StatefulSet:/spec/replicas matches no object"),
         (ignore("Deployment/other:/spec/replicas"), "--ignore Deployment/other:/spec/replicas matches no"),

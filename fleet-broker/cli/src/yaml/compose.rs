@@ -54,6 +54,7 @@ impl<'a> Composer<'a> {
     }
 
     /// The value that starts with `event`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the parser may know more events some day")]
     fn value(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Value, YamlError> {
         if depth > DEPTH {
             return Err(at(span, format!("nested deeper than {DEPTH} levels")));
@@ -107,6 +108,7 @@ impl<'a> Composer<'a> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the parser may know more events some day")]
     fn key(&mut self, event: Event<'a>, span: Span) -> Result<String, YamlError> {
         let key = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -154,10 +156,7 @@ fn is_merge(event: &Event<'_>) -> bool {
 /// go-yaml v2 merges where `<<` stands: over the keys before it, under those after it. Of several mappings
 /// the first wins.
 fn merge(map: &mut Map<String, Value>, from: Value) -> Result<(), String> {
-    let sources = match from {
-        Value::Array(items) => items,
-        single => vec![single],
-    };
+    let sources = if let Value::Array(items) = from { items } else { vec![from] };
     for source in sources.into_iter().rev() {
         let Value::Object(source) = source else {
             return Err("only a mapping, or a list of them, can be merged with <<".to_owned());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use protocol::{
-    documents::{AppReport, AppState, ConditionStatus, DesiredRelease},
+    documents::{AppReport, AppState, ConditionStatus, DesiredRelease, Drift},
     ids::{AppId, ClusterId},
     limits,
     time::{Now, UnixSeconds},
@@ -19,6 +19,9 @@ use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
 };
+
+/// The condition that says whether others changed what was applied.
+const DRIFTED: &str = "Drifted";
 
 /// Statuses as they were last put out.
 #[derive(Debug, Default)]
@@ -209,11 +212,14 @@ fn assignment_status(
         (None, None) => waiting(report),
     };
     let conditions = report.map(|report| report.conditions.as_slice()).unwrap_or_default();
-    let fresh = conditions.iter().map(|c| Fresh {
-        kind: &c.kind,
-        status: word(c.status),
-        reason: &c.reason,
-        message: c.message.clone(),
+    let healed = report.map(healed).unwrap_or_default();
+    let fresh = conditions.iter().map(|c| {
+        let was_healed = c.kind == DRIFTED && c.status == ConditionStatus::False && !healed.is_empty();
+        let (reason, message) = match was_healed {
+            true => ("Healed", healed.clone()),
+            false => (c.reason.as_str(), c.message.clone()),
+        };
+        Fresh { kind: &c.kind, status: word(c.status), reason, message }
     });
     AssignmentStatus {
         cluster: id.to_string(),
@@ -228,6 +234,14 @@ fn assignment_status(
             None => time(now.wall),
         }),
     }
+}
+
+/// Who changed what and was healed, newest first: an operator who looks later still learns of it.
+fn healed(report: &AppReport) -> String {
+    let one = |drift: &Drift| {
+        format!("{} was changed by {} and healed (times: {})", drift.object, drift.manager, drift.count)
+    };
+    report.drift.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn waiting(report: Option<&AppReport>) -> Option<String> {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use protocol::{
-    codec::{self, DecodeError},
-    cose::{self, Binding, Envelope, EnvelopeError},
+    codec,
+    cose::{self, Binding},
     documents::{ContentError, Document, NamespacePattern, ReleaseRole, Role, Root},
     ids::{Digest, FleetId, Name},
     keys::{PublicKey, SigningKey},
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 pub use armor::{ArmorError, KeyRole};
 
-use crate::random::{self, NoRandomness};
+use crate::random;
 use armor::KEY_FILE_BYTES;
 
 /// Root keys made, and how many of them must sign a root: one may be lost, one may be stolen.
@@ -41,9 +41,6 @@ pub const ROOT_FILE: &str = "root.cose";
 /// Keys that cannot be made, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The operating system gave no random bytes.
-    #[error("cannot make a key")]
-    Random(#[from] NoRandomness),
     /// A file or folder cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
@@ -83,22 +80,8 @@ pub enum KeyError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: RootFileError,
+        source: Box<VerifyError>,
     },
-}
-
-/// Why bytes are not a root document.
-#[derive(Debug, thiserror::Error)]
-pub enum RootFileError {
-    /// Not an envelope.
-    #[error(transparent)]
-    Envelope(EnvelopeError),
-    /// Not a root inside it.
-    #[error(transparent)]
-    Decode(DecodeError),
-    /// Not signed as it says itself it must be.
-    #[error("it does not hold by its own rules")]
-    Verify(#[source] VerifyError),
 }
 
 /// What a new fleet is to trust.
@@ -135,8 +118,8 @@ pub struct FleetKeys {
 
 /// Makes the keys of a new fleet and signs its first root.
 pub fn generate(charter: &Charter) -> Result<FleetKeys, KeyError> {
-    let (root, release) = (signing_keys(ROOT_KEYS)?, signing_keys(RELEASE_KEYS)?);
-    let director = signing_key()?;
+    let (root, release) = (signing_keys(ROOT_KEYS), signing_keys(RELEASE_KEYS));
+    let director = signing_key();
     let document = first_root(charter, &root, &director, &release);
     document.check().map_err(KeyError::Root)?;
     let binding = Binding { kind: Root::TYPE, fleet: &charter.fleet, cluster: None };
@@ -145,12 +128,12 @@ pub fn generate(charter: &Charter) -> Result<FleetKeys, KeyError> {
     Ok(FleetKeys { root, director, release, document, envelope })
 }
 
-fn signing_keys(count: usize) -> Result<Vec<SigningKey>, KeyError> {
+fn signing_keys(count: usize) -> Vec<SigningKey> {
     (0..count).map(|_| signing_key()).collect()
 }
 
-fn signing_key() -> Result<SigningKey, KeyError> {
-    Ok(SigningKey::from_seed(random::secret()?))
+fn signing_key() -> SigningKey {
+    SigningKey::from_seed(Zeroizing::new(random::bytes()))
 }
 
 fn first_root(charter: &Charter, root: &[SigningKey], director: &SigningKey, release: &[SigningKey]) -> Root {
@@ -296,13 +279,8 @@ pub fn load_root(path: &Path) -> Result<Trust, KeyError> {
     let read =
         fs::File::open(path).and_then(|file| file.take(Root::LIMIT as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|source| cannot_read(path, source))?;
-    vouched(&bytes).map_err(|source| KeyError::NotARoot { path: path.to_owned(), source })
-}
-
-fn vouched(bytes: &[u8]) -> Result<Trust, RootFileError> {
-    let envelope = Envelope::parse_many(Root::TYPE, bytes).map_err(RootFileError::Envelope)?;
-    let claimed: Root = codec::decode("root", envelope.claimed_payload()).map_err(RootFileError::Decode)?;
-    Trust::pin(bytes, &claimed.fleet, Digest::of(bytes)).map_err(RootFileError::Verify)
+    Trust::given(&bytes)
+        .map_err(|source| KeyError::NotARoot { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
@@ -318,9 +296,10 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
 fn create(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), KeyError> {
     let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let written = opened.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-    written.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
-        _ => KeyError::Write { path: path.to_owned(), source },
+    written.map_err(|source| {
+        let path = path.to_owned();
+        let exists = source.kind() == io::ErrorKind::AlreadyExists;
+        if exists { KeyError::Exists(path) } else { KeyError::Write { path, source } }
     })
 }
 
@@ -404,7 +383,7 @@ mod tests {
     fn an_exposed_key_is_noticed() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("a.key");
-        write_signing_key(&path, KeyRole::Release, &charter().fleet, &signing_key().unwrap()).unwrap();
+        write_signing_key(&path, KeyRole::Release, &charter().fleet, &signing_key()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(load_signing_key(&path).unwrap().exposed);
     }

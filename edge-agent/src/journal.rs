@@ -1,0 +1,342 @@
+//! The journal on disk: current rows and content, in one SQLite file. The only file that knows `rusqlite`.
+//!
+//! What is recorded is on disk when [`Journal::record`] returns: write-ahead log, `synchronous=FULL`, one
+//! transaction for each call. One process at a time: the file is locked for as long as it is open. A row
+//! carries a checksum, as SQLite has none of its own and flash does flip bits; content needs none, since it is
+//! compared with signed digests whenever it is used.
+
+mod content;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use protocol::ids::Digest;
+use rusqlite::{Connection, ErrorCode, Transaction, params};
+
+pub use self::content::Packed;
+use crate::{
+    clock,
+    logic::entry::{ContentChunk, ContentHeld, Entry, Key, Row},
+};
+
+/// Marks the file as ours (`file` and other tools show it): "EdgF".
+const APPLICATION_ID: i64 = 0x4564_6746;
+
+/// Version of the tables. An agent opens this one and upgrades older ones; it refuses newer ones.
+const SCHEMA: i64 = 1;
+
+/// The unit in which the file is read and written: what flash and every file system handle best.
+const PAGE_BYTES: u64 = 4096;
+
+/// Largest journal. Content of all applications together stays below it; a tower's flash has a few GB, which
+/// are not ours alone.
+pub const MAX_BYTES: u64 = 1 << 30;
+
+/// Pages in the write-ahead log before they are copied to the file. Between two copies a page that is
+/// written over and over, as a report's, reaches the file once; 4 MiB of log is still read back in a moment.
+const CHECKPOINT_PAGES: u32 = 1000;
+
+/// Pages kept in memory, in KiB. Rows are read once, at start.
+const CACHE_KIB: i64 = 256;
+
+/// Bytes of a row's checksum: a flip goes unnoticed once in 2^64.
+const SUM_BYTES: usize = 8;
+
+const TABLES: &str = "
+    CREATE TABLE rows (key BLOB PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL);
+    CREATE TABLE content (target BLOB PRIMARY KEY, total INTEGER NOT NULL);
+    CREATE TABLE pieces (target BLOB NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL,
+                         PRIMARY KEY (target, offset));
+";
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// What a journal holds.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// All rows.
+    pub rows: Vec<Row>,
+    /// How much of which content.
+    pub content: Vec<ContentHeld>,
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has it.
+    #[error("{} is in use: another agent runs on this state directory; stop it first", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No room for what was to be written. What was there before is still there.
+    #[error("no room to write {}: free some space on its disk", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What it holds is not what was written.
+    #[error("{} is damaged ({problem})", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A newer agent wrote it.
+    #[error(
+        "{} was written by a newer agent (schema {found}, this one knows {SCHEMA}): install that version again",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// The database refuses.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A damaged file cannot be put aside.
+    #[error("cannot put the damaged {} aside", path.display())]
+    PutAside {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Journal {
+    /// Opens the journal at `path`, making it if there is none, and reads it. It will not grow beyond `max_bytes`.
+    pub fn open(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
+        let connection = Connection::open(path).map_err(|source| failed("open", path, source))?;
+        let journal = Self { connection, path: path.to_owned() };
+        journal.prepare(max_bytes).map_err(|source| failed("open", path, source))?;
+        journal.create()?;
+        let held = journal.load()?;
+        Ok((journal, held))
+    }
+
+    /// As [`Self::open`]; a damaged file is put aside as `<path>.corrupt-<unix time>`, never deleted, and a new
+    /// one begun. Returns what was wrong, too, if so.
+    pub fn open_or_begin(
+        path: &Path,
+        max_bytes: u64,
+    ) -> Result<(Self, Held, Option<JournalError>), JournalError> {
+        match Self::open(path, max_bytes) {
+            Ok((journal, held)) => Ok((journal, held, None)),
+            Err(error @ JournalError::Corrupt { .. }) => {
+                put_aside(path)?;
+                let (journal, held) = Self::open(path, max_bytes)?;
+                Ok((journal, held, Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads everything but the content itself.
+    pub fn load(&self) -> Result<Held, JournalError> {
+        Ok(Held { rows: self.rows()?, content: self.content_held(None)? })
+    }
+
+    /// Writes all of `entries`, or nothing. They are on disk when this returns.
+    pub fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        let failed = |source| failed("write", &self.path, source);
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        entries.iter().try_for_each(|entry| write(&transaction, entry)).map_err(failed)?;
+        transaction.commit().map_err(failed)
+    }
+
+    /// The stored content with this digest, if all of it is there.
+    pub fn content(&self, target: &Digest) -> Result<Option<Packed<'_>>, JournalError> {
+        let held = self.content_held(Some(target))?.into_iter().next();
+        let complete = held.filter(|held| held.total > 0 && held.have == held.total);
+        Ok(complete.map(|held| Packed::new(&self.connection, held)))
+    }
+
+    /// Bytes the journal takes on disk.
+    pub fn size_bytes(&self) -> u64 {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        size(&self.path) + size(&log_of(&self.path))
+    }
+
+    fn prepare(&self, max_bytes: u64) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+        // Free pages are used again; moving pages to shorten the file would wear the flash.
+        connection.pragma_update(None, "auto_vacuum", "NONE")?;
+        // Set before the log is first used, this also keeps its index in memory instead of a shared file.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        // A log that a large write made long is cut back when it starts over.
+        connection.pragma_update(None, "journal_size_limit", u64::from(CHECKPOINT_PAGES) * PAGE_BYTES)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update_and_check(None, "max_page_count", max_bytes / PAGE_BYTES, |_| Ok(()))
+    }
+
+    fn create(&self) -> Result<(), JournalError> {
+        let failed = |source| failed("create tables in", &self.path, source);
+        let read = |name| self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
+        let (schema, application): (i64, i64) = (read("user_version")?, read("application_id")?);
+        match (schema, application) {
+            (SCHEMA, APPLICATION_ID) => Ok(()),
+            (0, 0) => {
+                let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+                transaction.execute_batch(TABLES).map_err(failed)?;
+                transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
+                transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+                transaction.commit().map_err(failed)
+            }
+            (found, APPLICATION_ID) if found > SCHEMA => {
+                Err(JournalError::Newer { path: self.path.clone(), found })
+            }
+            _ => Err(self.corrupt("it is not an agent's journal")),
+        }
+    }
+
+    fn rows(&self) -> Result<Vec<Row>, JournalError> {
+        let failed = |source| failed("read", &self.path, source);
+        let mut statement =
+            self.connection.prepare("SELECT key, value, sum FROM rows ORDER BY key").map_err(failed)?;
+        let mut stored = statement.query([]).map_err(failed)?;
+        let mut rows = Vec::new();
+        while let Some(row) = stored.next().map_err(failed)? {
+            let column = |index| row.get_ref(index).and_then(|value| Ok(value.as_blob()?));
+            let (key, value) = (column(0).map_err(failed)?, column(1).map_err(failed)?);
+            if column(2).map_err(failed)? != sum(key, value) {
+                return Err(self.corrupt(&format!("the row under {} was altered", hex::encode(key))));
+            }
+            let decoded = Row::decode(value).ok().filter(|row| row.key().encode() == key);
+            rows.push(decoded.ok_or_else(|| {
+                self.corrupt(&format!("the row under {} does not decode", hex::encode(key)))
+            })?);
+        }
+        Ok(rows)
+    }
+
+    fn content_held(&self, target: Option<&Digest>) -> Result<Vec<ContentHeld>, JournalError> {
+        content::held(&self.connection, target)
+            .map_err(|source| failed("read", &self.path, source))?
+            .ok_or_else(|| self.corrupt("pieces of content do not fit together"))
+    }
+
+    fn corrupt(&self, problem: &str) -> JournalError {
+        JournalError::Corrupt { path: self.path.clone(), problem: problem.to_owned() }
+    }
+}
+
+fn write(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    match entry {
+        Entry::Put(row) => {
+            let (key, value) = (row.key().encode(), row.encode());
+            transaction
+                .prepare_cached(
+                    "INSERT INTO rows (key, value, sum) VALUES (?1, ?2, ?3) ON CONFLICT (key) \
+                     DO UPDATE SET value = excluded.value, sum = excluded.sum WHERE sum <> excluded.sum",
+                )?
+                .execute(params![key, value, sum(&key, &value).as_slice()])?;
+        }
+        Entry::Drop(key) => drop_row(transaction, key)?,
+        Entry::Chunk(chunk) => write_chunk(transaction, chunk)?,
+        Entry::DropContent(target) => {
+            for table in ["pieces", "content"] {
+                let delete = format!("DELETE FROM {table} WHERE target = ?1");
+                transaction.prepare_cached(&delete)?.execute([target.as_bytes().as_slice()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn drop_row(transaction: &Transaction<'_>, key: &Key) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM rows WHERE key = ?1")?.execute([key.encode()]).map(drop)
+}
+
+fn write_chunk(transaction: &Transaction<'_>, chunk: &ContentChunk) -> rusqlite::Result<()> {
+    let target = chunk.target.as_bytes().as_slice();
+    transaction
+        .prepare_cached(
+            "INSERT INTO content (target, total) VALUES (?1, ?2) ON CONFLICT (target) \
+             DO UPDATE SET total = excluded.total WHERE total <> excluded.total",
+        )?
+        .execute(params![target, chunk.total])?;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO pieces (target, offset, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![target, chunk.offset, chunk.bytes])?;
+    Ok(())
+}
+
+/// Over the key as well, so that a value under another row's key is noticed.
+fn sum(key: &[u8], value: &[u8]) -> [u8; SUM_BYTES] {
+    let mut bytes = (key.len() as u64).to_be_bytes().to_vec();
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(value);
+    let mut out = [0; SUM_BYTES];
+    out.copy_from_slice(&Digest::of(&bytes).as_bytes()[..SUM_BYTES]);
+    out
+}
+
+fn failed(operation: &'static str, path: &Path, source: rusqlite::Error) -> JournalError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Locked { path },
+        Some(ErrorCode::DiskFull) => JournalError::Full { path },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            JournalError::Corrupt { path, problem: source.to_string() }
+        }
+        _ if is_of_another_type(&source) => JournalError::Corrupt { path, problem: source.to_string() },
+        _ => JournalError::Io { operation, path, source },
+    }
+}
+
+/// Whether a column holds something else than was ever written there.
+fn is_of_another_type(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..))
+}
+
+/// Renames a damaged journal and its log. A log left behind would be taken for the new journal's.
+pub(crate) fn put_aside(path: &Path) -> Result<(), JournalError> {
+    let aside = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".corrupt-{}", clock::unix_seconds()));
+        fs::rename(path, PathBuf::from(name))
+    };
+    match aside(&log_of(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => aside(path),
+    }
+    .map_err(|source| JournalError::PutAside { path: path.to_owned(), source })
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests;

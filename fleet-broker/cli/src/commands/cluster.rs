@@ -1,0 +1,57 @@
+//! `edgefleet cluster`: registering clusters.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use protocol::ids::ClusterId;
+
+use super::{CommandError, Context, hub_runtime};
+use crate::hub::Hub;
+
+/// Which hub to speak to.
+#[derive(Debug, Clone, Args)]
+pub struct HubArguments {
+    /// The hub's kubeconfig, as `fleet-broker serve` wrote it
+    #[arg(long, value_name = "FILE", env = "EDGEFLEET_KUBECONFIG", default_value = "hub.kubeconfig")]
+    pub kubeconfig: PathBuf,
+}
+
+/// What can be done with clusters.
+#[derive(Debug, Subcommand)]
+pub enum Clusters {
+    /// Register a cluster and print the code with which its agent joins
+    Add {
+        /// Its name: 3 to 63 of a-z, 0-9 and '-'
+        name: ClusterId,
+        /// A label, such as `region=eu-north`; may be repeated
+        #[arg(long, short = 'l', value_name = "KEY=VALUE", value_parser = label)]
+        label: Vec<(String, String)>,
+        /// Which hub
+        #[command(flatten)]
+        hub: HubArguments,
+    },
+}
+
+impl Clusters {
+    pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Add { name, label, hub } => {
+                let code = hub_runtime()?.block_on(async {
+                    let hub = Hub::open(&hub.kubeconfig).await?;
+                    hub.add_cluster(name, label).await?;
+                    hub.join_code(name).await
+                })?;
+                context.output.note(&format!(
+                    "On {name}, within a day and once only, run:\n  edge-agent join CODE\nwith this code, which is a secret:"
+                ))?;
+                context.output.line(&code.to_string())?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write a label as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

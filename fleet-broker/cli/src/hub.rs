@@ -1,0 +1,197 @@
+//! The hub, as the command line speaks to it: through the same API as kubectl.
+
+use std::{path::Path, time::Duration};
+
+use fleet_broker::resources::{Application, Assignment, Cluster};
+use http::{Method, Request, header::CONTENT_TYPE};
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use protocol::{enrol::JoinCode, ids::ClusterId};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::bundle::{Bundle, BundleError};
+
+/// How long one request may take: a large upload over a thin link.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A request to the hub that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The kubeconfig cannot be used.
+    #[error("cannot use the kubeconfig {path}: take the one that `fleet-broker serve` wrote into its folder")]
+    Kubeconfig {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The hub did not do what was asked.
+    #[error("cannot {what}")]
+    Request {
+        /// What was asked.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The bundle cannot be published.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The hub answered something unexpected.
+    #[error("the hub's answer to {what} has no {field}: is it of another version?")]
+    Answer {
+        /// What was asked.
+        what: String,
+        /// What is missing.
+        field: &'static str,
+    },
+}
+
+/// A hub and the right to change it.
+#[derive(Clone)]
+pub struct Hub {
+    client: Client,
+}
+
+impl Hub {
+    /// Reads a kubeconfig; nothing is sent yet.
+    pub async fn open(kubeconfig: &Path) -> Result<Self, HubError> {
+        let path = kubeconfig.display().to_string();
+        let wrong = |source| HubError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+        let file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
+        let mut config =
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)?;
+        config.read_timeout = Some(TIMEOUT);
+        let client = Client::try_from(config).map_err(failed("set up TLS to the hub"))?;
+        Ok(Self { client })
+    }
+
+    /// Registers a cluster, or gives a registered one these labels too.
+    pub async fn add_cluster(&self, name: &ClusterId, labels: &[(String, String)]) -> Result<(), HubError> {
+        let labels: serde_json::Map<String, Value> =
+            labels.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+        let body = json!({
+            "apiVersion": "edgefleet.dev/v1alpha1",
+            "kind": "Cluster",
+            "metadata": {"name": name.as_str(), "labels": labels},
+            "spec": {"accepted": true},
+        });
+        self.put(&Api::<Cluster>::all(self.client.clone()), name.as_str(), body).await
+    }
+
+    /// Asks for a join code; the one made before no longer works.
+    pub async fn join_code(&self, name: &ClusterId) -> Result<JoinCode, HubError> {
+        let what = format!("make a join code for {name}");
+        let uri = format!("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join");
+        let answer: Value = self.send(&what, Method::POST, &uri, Vec::new()).await?;
+        let code = answer.pointer("/status/code").and_then(Value::as_str).and_then(|code| code.parse().ok());
+        code.ok_or(HubError::Answer { what, field: "status.code" })
+    }
+
+    /// Publishes a bundle: first its content, then the bundle itself. Publishing the same again changes nothing.
+    pub async fn push(&self, bundle: &Bundle) -> Result<(), HubError> {
+        let resource = bundle.to_resource()?;
+        let content = bundle.content()?;
+        let digest = bundle.release().pack;
+        let uri = format!("/blobs/sha256/{digest}");
+        let what = format!("upload content {}", digest.short());
+        self.send_bytes(&what, Method::PUT, &uri, content).await?;
+        let namespace = bundle.release().app.tenant.as_str();
+        let name = resource["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let bundles = Api::<fleet_broker::resources::Bundle>::namespaced(self.client.clone(), namespace);
+        self.put(&bundles, &name, resource).await
+    }
+
+    /// Creates an application, or changes the one there is.
+    pub async fn put_application(&self, application: Value) -> Result<(), HubError> {
+        let text = |pointer: &str| {
+            application.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        self.put(&Api::<Application>::namespaced(self.client.clone(), &namespace), &name, application).await
+    }
+
+    /// Every cluster.
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, HubError> {
+        let clusters = Api::<Cluster>::all(self.client.clone()).list(&ListParams::default()).await;
+        Ok(clusters.map_err(failed("list clusters"))?.items)
+    }
+
+    /// Every application.
+    pub async fn applications(&self) -> Result<Vec<Application>, HubError> {
+        let applications = Api::<Application>::all(self.client.clone()).list(&ListParams::default()).await;
+        Ok(applications.map_err(failed("list applications"))?.items)
+    }
+
+    /// How every application is on every cluster.
+    pub async fn assignments(&self) -> Result<Vec<Assignment>, HubError> {
+        let assignments = Api::<Assignment>::all(self.client.clone()).list(&ListParams::default()).await;
+        Ok(assignments.map_err(failed("list assignments"))?.items)
+    }
+
+    async fn put<K>(&self, api: &Api<K>, name: &str, body: Value) -> Result<(), HubError>
+    where
+        K: Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug + kube::Resource,
+    {
+        let what = format!("write {} {name}", body["kind"].as_str().unwrap_or_default());
+        if api.get_metadata_opt(name).await.map_err(failed(&what))?.is_some() {
+            let patch = Patch::Merge(&body);
+            api.patch(name, &PatchParams::default(), &patch).await.map_err(failed(&what))?;
+            return Ok(());
+        }
+        let object: K = serde_json::from_value(body).map_err(|error| HubError::Request {
+            what: what.clone(),
+            source: Box::new(kube::Error::SerdeError(error)),
+        })?;
+        api.create(&PostParams::default(), &object).await.map_err(failed(&what))?;
+        Ok(())
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        method: Method,
+        uri: &str,
+        body: Vec<u8>,
+    ) -> Result<T, HubError> {
+        let request =
+            Request::builder().method(method).uri(uri).header(CONTENT_TYPE, "application/json").body(body);
+        let request = request.map_err(|error| HubError::Request {
+            what: what.to_owned(),
+            source: Box::new(kube::Error::HttpError(error)),
+        })?;
+        self.client.request(request).await.map_err(failed(what))
+    }
+
+    async fn send_bytes(&self, what: &str, method: Method, uri: &str, body: Vec<u8>) -> Result<(), HubError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(body);
+        let request = request.map_err(|error| HubError::Request {
+            what: what.to_owned(),
+            source: Box::new(kube::Error::HttpError(error)),
+        })?;
+        self.client.request_text(request).await.map_err(failed(what))?;
+        Ok(())
+    }
+}
+
+impl HubError {
+    /// The API's own code, where the hub answered at all.
+    pub fn code(&self) -> Option<u16> {
+        let Self::Request { source, .. } = self else { return None };
+        if let kube::Error::Api(status) = source.as_ref() { Some(status.code) } else { None }
+    }
+}
+
+fn failed(what: &str) -> impl Fn(kube::Error) -> HubError + use<> {
+    let what = what.to_owned();
+    move |source| HubError::Request { what: what.clone(), source: Box::new(source) }
+}

@@ -1,3 +1,0 @@
-//! Builds what is released and measures it against its budgets.
-
-fn main() {}
