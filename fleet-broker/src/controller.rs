@@ -99,7 +99,9 @@ impl Controller {
         let mut versions = self.hub.subscribe();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        self.reload().await?;
+        let mut known = Batch::default();
+        self.reload(&mut known);
+        self.carry_out(known).await?;
         loop {
             let mut batch = Batch::default();
             tokio::select! {
@@ -129,10 +131,11 @@ impl Controller {
         Now { monotonic: self.started.elapsed(), wall }
     }
 
-    /// Feeds every object to the fleet: at the start, and if the log of changes ran over.
-    async fn reload(&mut self) -> Result<(), StoreError> {
+    /// Feeds every object to the fleet: at the start, and if the log of changes ran over. Bundles come before the
+    /// clusters whose assignments name them, applications last, when all they depend on is known.
+    fn reload(&mut self, batch: &mut Batch) {
         let (version, objects) = self.hub.read(|registry| {
-            let kinds = [Kind::Cluster, Kind::Bundle, Kind::Application];
+            let kinds = [Kind::Bundle, Kind::Cluster, Kind::Application];
             let objects: Vec<(Kind, Arc<Object>)> = kinds
                 .iter()
                 .flat_map(|kind| registry.objects(*kind).map(|object| (*kind, Arc::clone(object))))
@@ -140,25 +143,34 @@ impl Controller {
             (registry.version(), objects)
         });
         self.seen = version;
-        let mut batch = Batch::default();
-        for (kind, object) in objects {
-            let key = ObjectKey::new(kind, object.namespace(), object.name());
-            self.object_changed(&key, Some(&object), &mut batch);
+        let objects: Vec<(ObjectKey, Arc<Object>)> = objects
+            .into_iter()
+            .map(|(kind, object)| (ObjectKey::new(kind, object.namespace(), object.name()), object))
+            .collect();
+        let there: BTreeSet<&ObjectKey> = objects.iter().map(|(key, _)| key).collect();
+        for event in self.fleet.removals() {
+            let gone = key_of(&event).filter(|key| !there.contains(key));
+            gone.iter().for_each(|key| self.object_changed(key, None, batch));
         }
-        self.carry_out(batch).await
+        for (key, object) in &objects {
+            self.object_changed(key, Some(object), batch);
+        }
     }
 
     fn registry_changed(&mut self, batch: &mut Batch) {
-        let changes = self.hub.read(|registry| (registry.changes(self.seen, CHANGES), registry.version()));
-        let (Ok(changes), version) = changes else {
-            // The log ran over: everything is looked at again with the next change.
-            tracing::warn!("the fleet fell behind the log of changes and reads everything again");
-            self.seen = 0;
-            return;
-        };
-        self.seen = changes.last().map_or(version, |change| change.version);
-        for change in changes.iter().filter(|change| is_news(change)) {
-            self.object_changed(&change.key, change.after.as_ref(), batch);
+        loop {
+            let read = self.hub.read(|registry| (registry.changes(self.seen, CHANGES), registry.version()));
+            let (Ok(changes), version) = read else {
+                tracing::warn!("the fleet fell behind the log of changes and reads everything again");
+                return self.reload(batch);
+            };
+            self.seen = changes.last().map_or(version, |change| change.version);
+            for change in changes.iter().filter(|change| is_news(change)) {
+                self.object_changed(&change.key, change.after.as_ref(), batch);
+            }
+            if changes.len() < CHANGES {
+                return;
+            }
         }
     }
 
@@ -387,6 +399,18 @@ fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
             Some(Event::Application(id, value.and_then(application)))
         }
         Kind::Assignment => None,
+    }
+}
+
+/// The object that an event is about, if it is about one.
+fn key_of(event: &Event) -> Option<ObjectKey> {
+    match event {
+        Event::Cluster(id, _) => Some(ObjectKey::new(Kind::Cluster, "", id.as_str())),
+        Event::Bundle(tenant, name, _) => Some(ObjectKey::new(Kind::Bundle, tenant.as_str(), name)),
+        Event::Application(id, _) => {
+            Some(ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str()))
+        }
+        Event::Enrolled(..) | Event::Connected(_) | Event::Gone(_) | Event::Said(..) | Event::Tick => None,
     }
 }
 

@@ -81,7 +81,8 @@ impl Tokens {
         Some((JoinCode { cluster, fleet, enrol, broker, ca_pin, root, token: id, secret }, writes))
     }
 
-    /// Answers a question. A token that was proved is gone, whatever comes of it.
+    /// Answers a question. A token that brought a certificate is gone, and with it every other of its cluster. One
+    /// that was proved with a request no certificate can be made of stays, for another try.
     pub(crate) fn answer(
         &mut self,
         id: &TokenId,

@@ -2,11 +2,14 @@
 //!
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
+mod decide;
 pub mod messages;
 mod placement;
 pub mod rollout;
 mod signing;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +18,8 @@ use std::{
 };
 
 use protocol::{
-    documents::{AppReport, Condition, Desired, DesiredRelease, Encoding},
+    codec,
+    documents::{self, AppReport, Condition, Desired, DesiredRelease, Encoding},
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name},
     keys::{PublicKey, SigningKey},
     limits,
@@ -26,11 +30,15 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus, OnUnmatch};
-use rollout::{Change, Decision};
+use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
+use decide::Removals;
+use rollout::Decision;
+
+/// How often every head is signed again.
+const RESIGN_EVERY: Duration = Duration::from_secs(limits::HEAD_RESIGN_SECONDS);
 
 /// What happens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// A cluster was registered, changed, or (none) taken out.
     Cluster(ClusterId, Option<ClusterRecord>),
@@ -136,13 +144,13 @@ pub enum DocumentKind {
     Desired,
     /// A cluster's newest report, all applications together.
     Report,
-    /// The approval that an application's last dangerous change used up.
-    Approval,
+    /// From how many clusters an application was removed, and which approval that used up.
+    Removals,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Desired, Self::Report, Self::Approval];
+    pub const ALL: [Self; 4] = [Self::Identity, Self::Desired, Self::Report, Self::Removals];
 
     /// The kind's name in the store.
     pub const fn name(self) -> &'static str {
@@ -150,7 +158,7 @@ impl DocumentKind {
             Self::Identity => "identity",
             Self::Desired => "desired",
             Self::Report => "report",
-            Self::Approval => "approval",
+            Self::Removals => "removals",
         }
     }
 }
@@ -164,7 +172,7 @@ pub struct Fleet {
     clusters: BTreeMap<ClusterId, Cluster>,
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
-    approvals: BTreeMap<AppId, String>,
+    removals: BTreeMap<AppId, Removals>,
     decisions: BTreeMap<AppId, Decision>,
     /// Statuses as they were last put out.
     shown: status::Shown,
@@ -175,10 +183,13 @@ pub struct Fleet {
 /// What has to be looked at again.
 #[derive(Debug, Default)]
 struct Changed {
-    placement: bool,
-    /// Counts of applications: put out with the next tick, so that many reports make one change.
-    reports: bool,
+    /// Applications to decide on now.
+    now: BTreeSet<AppId>,
+    /// Applications to decide on with the next tick, so that many reports, or labels, make one change.
+    later: BTreeSet<AppId>,
     clusters: BTreeSet<ClusterId>,
+    /// Of these, the ones whose assignments carry old labels.
+    relabelled: BTreeSet<ClusterId>,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +198,8 @@ struct Cluster {
     labels: BTreeMap<String, String>,
     accepted: bool,
     hold: Option<HoldRecord>,
+    /// Whether it was on hold when that was last looked at: heads are sent when it changes.
+    held: bool,
     identity: Option<PublicKey>,
     connected: bool,
     signed: Option<Signed>,
@@ -197,19 +210,23 @@ struct Cluster {
 struct Signed {
     bytes: Vec<u8>,
     desired: Verified<Desired>,
+    /// For each application, the place of the desired state under which its entry became what it is. After a
+    /// restart, that of the newest.
+    since: BTreeMap<AppId, Order>,
 }
 
 #[derive(Debug)]
 struct Release {
     bytes: Vec<u8>,
-    digest: Digest,
-    app: AppId,
+    verified: Verified<documents::Release>,
 }
 
 /// The newest report of a cluster, all applications together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Reported {
     journal: JournalId,
+    /// Former lives of the journal, the latest last.
+    past: Vec<JournalId>,
     seq: u64,
     order: Order,
     apps: Vec<AppReport>,
@@ -245,11 +262,11 @@ impl Fleet {
             clusters: BTreeMap::new(),
             applications: BTreeMap::new(),
             bundles: BTreeMap::new(),
-            approvals: BTreeMap::new(),
+            removals: BTreeMap::new(),
             decisions: BTreeMap::new(),
             shown: status::Shown::default(),
-            changed: Changed { placement: true, ..Changed::default() },
-            resign_at: Duration::ZERO,
+            changed: Changed::default(),
+            resign_at: RESIGN_EVERY,
         }
     }
 
@@ -257,29 +274,29 @@ impl Fleet {
     pub fn restore(&mut self, kind: DocumentKind, key: &str, bytes: &[u8]) -> Result<(), RestoreError> {
         let wrong =
             |problem: String| RestoreError::Document { kind: kind.name(), key: key.to_owned(), problem };
-        if kind == DocumentKind::Approval {
-            let id = key.parse::<AppId>().map_err(|error| wrong(error.to_string()))?;
-            self.approvals.insert(id, String::from_utf8_lossy(bytes).into_owned());
-            return Ok(());
-        }
-        let id = ClusterId::new(key).map_err(|error| wrong(error.to_string()))?;
-        let desired = self.trust.director(&id, bytes);
-        let cluster = self.clusters.entry(id).or_default();
+        let cluster_id = || ClusterId::new(key).map_err(|error| wrong(error.to_string()));
         match kind {
             DocumentKind::Identity => {
                 let key = <[u8; 32]>::try_from(bytes).map_err(|_| wrong("not 32 bytes".to_owned()))?;
-                cluster.identity = Some(PublicKey::new(key));
+                self.clusters.entry(cluster_id()?).or_default().identity = Some(PublicKey::new(key));
             }
             DocumentKind::Desired => {
-                let desired = desired.map_err(|error| wrong(error.to_string()))?;
-                cluster.signed = Some(Signed { bytes: bytes.to_vec(), desired });
+                let id = cluster_id()?;
+                let desired: Verified<Desired> =
+                    self.trust.director(&id, bytes).map_err(|error| wrong(chain(&error)))?;
+                let since = desired.releases.iter().map(|r| (r.app.clone(), desired.order)).collect();
+                let signed = Signed { bytes: bytes.to_vec(), desired, since };
+                self.clusters.entry(id).or_default().signed = Some(signed);
             }
             DocumentKind::Report => {
-                let report =
-                    protocol::codec::decode("report", bytes).map_err(|error| wrong(error.to_string()))?;
-                cluster.report = Some(report);
+                let report = codec::decode("report", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.clusters.entry(cluster_id()?).or_default().report = Some(report);
             }
-            DocumentKind::Approval => {}
+            DocumentKind::Removals => {
+                let id = key.parse::<AppId>().map_err(|error| wrong(error.to_string()))?;
+                let removals = codec::decode("removals", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.removals.insert(id, removals);
+            }
         }
         Ok(())
     }
@@ -288,12 +305,12 @@ impl Fleet {
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Cluster(id, record) => self.cluster_changed(id, record, &mut effects),
+            Event::Cluster(id, record) => self.cluster_changed(now, id, record, &mut effects),
             Event::Bundle(tenant, name, record) => self.bundle_changed(tenant, name, record),
             Event::Application(id, application) => self.application_changed(id, application),
             Event::Enrolled(id, identity) => self.enrolled(id, identity, &mut effects),
-            Event::Connected(id) => self.presence(id, true),
-            Event::Gone(id) => self.presence(id, false),
+            Event::Connected(id) => self.presence(id, true, &mut effects),
+            Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
             Event::Tick => self.tick(now, &mut effects),
         }
@@ -313,58 +330,113 @@ impl Fleet {
         Some(cluster.identity.is_some())
     }
 
+    /// What would take out everything that was registered, published or made: for whoever missed what was taken
+    /// out, and knows what is still there.
+    pub fn removals(&self) -> Vec<Event> {
+        let registered = self.clusters.iter().filter(|(_, cluster)| cluster.registered);
+        let clusters = registered.map(|(id, _)| Event::Cluster(id.clone(), None));
+        let bundles =
+            self.bundles.keys().map(|(tenant, name)| Event::Bundle(tenant.clone(), name.clone(), None));
+        let applications = self.applications.keys().map(|id| Event::Application(id.clone(), None));
+        clusters.chain(bundles).chain(applications).collect()
+    }
+
     /// Clusters that are connected now.
     pub fn connected(&self) -> usize {
         self.clusters.values().filter(|cluster| cluster.connected).count()
     }
 
-    fn cluster_changed(&mut self, id: ClusterId, record: Option<ClusterRecord>, effects: &mut Vec<Effect>) {
+    fn cluster_changed(
+        &mut self,
+        now: Now,
+        id: ClusterId,
+        record: Option<ClusterRecord>,
+        effects: &mut Vec<Effect>,
+    ) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        cluster.registered = record.is_some();
-        let record = record.unwrap_or_default();
-        let accepted = record.accepted && cluster.registered;
-        (cluster.labels, cluster.accepted, cluster.hold) = (record.labels, accepted, record.hold);
+        let registered = record.is_some();
+        let ClusterRecord { labels, accepted, hold } = record.unwrap_or_default();
+        let relabelled = cluster.labels != labels;
+        if relabelled || (cluster.registered, cluster.accepted) != (registered, accepted) {
+            self.changed.later.extend(self.applications.keys().cloned());
+        }
+        if relabelled {
+            self.changed.relabelled.insert(id.clone());
+        }
+        (cluster.registered, cluster.labels, cluster.accepted) = (registered, labels, accepted);
+        cluster.hold = hold;
         if !accepted && cluster.connected {
             effects.push(Effect::Kick(id.clone()));
         }
-        self.changed.placement = true;
+        self.look_at_hold(now, &id, effects);
         self.changed.clusters.insert(id);
     }
 
-    fn bundle_changed(&mut self, tenant: Name, name: String, record: Option<BundleRecord>) {
-        let key = (tenant, name);
-        match record {
-            Some(record) => {
-                let release = self.release(&key, record);
-                self.bundles.insert(key, release);
-            }
-            None => drop(self.bundles.remove(&key)),
+    /// A cluster learns at once that it is on hold, or no longer: its head has no permits, or has them again.
+    fn look_at_hold(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let held = cluster.is_held(now.wall);
+        if std::mem::replace(&mut cluster.held, held) != held {
+            self.send_news(now, id, None, false, effects);
+            self.touch(id);
         }
-        self.changed.placement = true;
+    }
+
+    /// Whatever is said about a cluster and its applications is said again if it changed.
+    fn touch(&mut self, id: &ClusterId) {
+        let signed = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
+        let told = signed.iter().flat_map(|signed| &signed.desired.releases);
+        self.changed.later.extend(told.map(|release| release.app.clone()));
+        self.changed.clusters.insert(id.clone());
+    }
+
+    fn bundle_changed(&mut self, tenant: Name, name: String, record: Option<BundleRecord>) {
+        let uses = |(id, application): &(&AppId, &Application)| {
+            id.tenant == tenant && application.spec.bundle == name
+        };
+        self.changed.now.extend(self.applications.iter().filter(uses).map(|(id, _)| id.clone()));
+        let key = (tenant, name);
+        let Some(record) = record else {
+            self.bundles.remove(&key);
+            return;
+        };
+        let release = self.release(&key, record);
+        if let Ok(Release { verified, .. }) = &release {
+            // Their assignments name the bundle.
+            let told = |(_, cluster): &(&ClusterId, &Cluster)| {
+                let told = cluster.told(&verified.app).filter(|_| cluster.registered);
+                told.is_some_and(|told| told.release == verified.digest())
+            };
+            self.changed.clusters.extend(self.clusters.iter().filter(told).map(|(id, _)| id.clone()));
+        }
+        self.bundles.insert(key, release);
     }
 
     /// A bundle whose release is not believed is kept with the reason, for whoever asks why nothing happens.
     fn release(&self, (tenant, name): &(Name, String), record: BundleRecord) -> Result<Release, String> {
-        let release =
-            self.trust.release(&record.release).map_err(|error| format!("bundle {name}: {error}"))?;
-        let named = format!("{}-{}", release.app.name, release.version);
-        if &release.app.tenant != tenant || &named != name {
-            return Err(format!("bundle {name} holds a release of {} {}", release.app, release.version));
+        let verified: Verified<documents::Release> = self
+            .trust
+            .release(&record.release)
+            .map_err(|error| format!("bundle {name}: {}", chain(&error)))?;
+        let named = format!("{}-{}", verified.app.name, verified.version);
+        if &verified.app.tenant != tenant || &named != name {
+            return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
         }
-        let app = release.app.clone();
-        Ok(Release { bytes: record.release, digest: release.digest(), app })
+        Ok(Release { bytes: record.release, verified })
     }
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
         match application {
-            Some(application) => drop(self.applications.insert(id, application)),
+            Some(application) => {
+                self.changed.now.insert(id.clone());
+                self.applications.insert(id, application);
+            }
             None => {
                 self.applications.remove(&id);
                 self.decisions.remove(&id);
                 self.shown.applications.remove(&id);
             }
         }
-        self.changed.placement = true;
     }
 
     fn enrolled(&mut self, id: ClusterId, identity: PublicKey, effects: &mut Vec<Effect>) {
@@ -379,139 +451,44 @@ impl Fleet {
         self.changed.clusters.insert(id);
     }
 
-    fn presence(&mut self, id: ClusterId, connected: bool) {
-        self.clusters.entry(id.clone()).or_default().connected = connected;
-        self.changed.clusters.insert(id);
-        self.changed.reports = true;
-    }
-
-    fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if std::mem::take(&mut self.changed.placement) {
-            self.roll_out(now, effects);
-            self.show_applications(now, effects);
+    fn presence(&mut self, id: ClusterId, connected: bool, effects: &mut Vec<Effect>) {
+        let cluster = self.clusters.entry(id.clone()).or_default();
+        cluster.connected = connected;
+        if connected && !cluster.accepted {
+            effects.push(Effect::Kick(id.clone()));
         }
-        self.show(now, effects);
+        self.touch(&id);
     }
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.resign_at <= now.monotonic {
-            self.resign_at = now.monotonic + Duration::from_secs(limits::HEAD_RESIGN_SECONDS);
+            self.resign_at = now.monotonic + RESIGN_EVERY;
             self.resign_heads(now, effects);
         }
-        if std::mem::take(&mut self.changed.reports) {
-            self.roll_out(now, effects);
-            self.show_applications(now, effects);
+        let on_hold = self.clusters.iter().filter(|(_, cluster)| cluster.hold.is_some());
+        for id in on_hold.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.look_at_hold(now, &id, effects);
         }
+        self.changed.now.append(&mut self.changed.later);
     }
 
-    /// Looks at every application, and tells clusters what is decided.
-    fn roll_out(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut edits: BTreeMap<ClusterId, Vec<Edit>> = BTreeMap::new();
-        let mut used = Vec::new();
-        for (id, application) in &self.applications {
-            let decision = match self.change(id, application) {
-                Err(reason) => Decision::Hold { reason },
-                Ok(mut change) => {
-                    let view = self.view(id, application, &change);
-                    let decision = rollout::advance(&change, view);
-                    if let Decision::Promote { clusters, .. } = &decision {
-                        let removes = !change.remove.is_empty();
-                        used.extend(
-                            application.approval.clone().filter(|_| removes).map(|text| (id.clone(), text)),
-                        );
-                        for cluster in clusters {
-                            let edit = match change.install.remove(cluster) {
-                                Some(release) => Edit::Install(release),
-                                None => Edit::Remove(id.clone()),
-                            };
-                            edits.entry(cluster.clone()).or_default().push(edit);
-                        }
-                    }
-                    decision
-                }
-            };
-            self.decisions.insert(id.clone(), decision);
-        }
-        self.use_up(used, effects);
-        for (cluster, edits) in edits {
-            self.tell(now, &cluster, edits, effects);
-        }
-    }
-
-    /// What clusters were told so far against what they shall run.
-    fn change(&self, id: &AppId, application: &Application) -> Result<Change, String> {
-        let key = (id.tenant.clone(), application.spec.bundle.clone());
-        let release = match self.bundles.get(&key) {
-            Some(Ok(release)) if &release.app == id => release,
-            Some(Ok(release)) => return Err(format!("bundle {} is of application {}", key.1, release.app)),
-            Some(Err(problem)) => return Err(problem.clone()),
-            None => return Err(format!("bundle {} does not exist in namespace {}: push it", key.1, key.0)),
-        };
-        let placed = placement::place(id, application, release, &self.clusters);
-        let mut change = Change::default();
-        for (cluster, wanted) in &placed {
-            if self.told(cluster, id) != Some(wanted) {
-                change.install.insert(cluster.clone(), wanted.clone());
-            }
-        }
-        if application.spec.placement.on_unmatch == OnUnmatch::Remove {
-            let left = self.clusters.iter().filter(|(cluster, _)| !placed.contains_key(*cluster));
-            change.remove = left
-                .filter(|(cluster, state)| state.accepted && self.told(cluster, id).is_some())
-                .map(|(cluster, _)| cluster.clone())
-                .collect();
-        }
-        Ok(change)
-    }
-
-    fn view(&self, id: &AppId, application: &Application, change: &Change) -> rollout::View {
-        let told: Vec<&ClusterId> =
-            self.clusters.keys().filter(|cluster| self.told(cluster, id).is_some()).collect();
-        let key = (id.tenant.clone(), application.spec.bundle.clone());
-        let release = self.bundles.get(&key).and_then(|release| release.as_ref().ok());
-        let placed =
-            release.map_or(0, |release| placement::place(id, application, release, &self.clusters).len());
-        let counts = self.counts(id);
-        let fresh = application.approval.as_ref().filter(|text| self.approvals.get(id) != Some(text));
-        let approved = fresh.is_some_and(|text| approves(text, application.generation));
-        rollout::View {
-            fleet: self.clusters.values().filter(|cluster| cluster.registered).count(),
-            placed,
-            told: told.len(),
-            available: usize::try_from(counts.available).unwrap_or(usize::MAX),
-            failed: usize::try_from(counts.failed).unwrap_or(usize::MAX),
-            offline: usize::try_from(counts.offline).unwrap_or(usize::MAX),
-            approved: approved && (!change.remove.is_empty() || placed == 0),
-        }
-    }
-
-    fn use_up(&mut self, used: Vec<(AppId, String)>, effects: &mut Vec<Effect>) {
-        if used.is_empty() {
-            return;
-        }
-        let document = |(id, text): &(AppId, String)| {
-            let bytes = Some(text.clone().into_bytes());
-            Document { kind: DocumentKind::Approval, key: id.to_string(), bytes }
-        };
-        effects.push(Effect::Store(used.iter().map(document).collect()));
-        self.approvals.extend(used);
-    }
-
-    /// What a cluster was last told about an application.
-    fn told(&self, cluster: &ClusterId, id: &AppId) -> Option<&DesiredRelease> {
-        self.clusters.get(cluster)?.signed.as_ref()?.desired.release_of(id)
+    fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let applications = std::mem::take(&mut self.changed.now);
+        self.roll_out(now, &applications, effects);
+        self.show_applications(now, &applications, effects);
+        self.show(now, effects);
     }
 }
 
-/// One change of what a cluster is told.
-#[derive(Debug)]
-enum Edit {
-    Install(DesiredRelease),
-    Remove(AppId),
+impl Cluster {
+    /// What it was last told about an application.
+    fn told(&self, id: &AppId) -> Option<&DesiredRelease> {
+        self.signed.as_ref()?.desired.release_of(id)
+    }
 }
 
-/// An approval names the generation it is for and says why: `3: the depot closes`.
-fn approves(text: &str, generation: u64) -> bool {
-    let (number, reason) = text.split_once(':').unwrap_or((text, ""));
-    number.trim().parse() == Ok(generation) && !reason.trim().is_empty()
+/// An error with all of its causes, in one sentence for people.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -2,15 +2,20 @@
 
 use protocol::{
     codec,
-    documents::{AppReport, AppState, Chunk, Encoding, Hello, Report, Want},
+    documents::{AppState, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
     limits,
+    order::Order,
     time::Now,
     topics::{Downward, Upward},
     verify::{self, ByCluster, Verified},
 };
 
-use super::{Document, DocumentKind, Effect, Fleet, Reported};
+use super::{Cluster, Document, DocumentKind, Effect, Fleet, Reported};
+
+/// Former lives of a cluster's journal whose reports are known to be old. A life begins only when a disk was rolled
+/// back or rebuilt.
+const PAST_LIVES: usize = 8;
 
 impl Fleet {
     pub(super) fn said(
@@ -21,6 +26,10 @@ impl Fleet {
         bytes: &[u8],
         effects: &mut Vec<Effect>,
     ) {
+        // What a connection that is being ended still says is not listened to.
+        if !self.clusters.get(id).is_some_and(|cluster| cluster.connected && cluster.accepted) {
+            return;
+        }
         match topic {
             // The will: the connection is gone, which the transport says by itself.
             Upward::Hello if bytes.is_empty() => {}
@@ -49,28 +58,19 @@ impl Fleet {
 
     fn hello(&mut self, now: Now, id: &ClusterId, hello: &Hello, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get(id) else { return };
-        if !cluster.accepted {
-            return;
-        }
         let behind = cluster.signed.as_ref().is_some_and(|signed| {
             let half = limits::INSTALL_BY_SECONDS / 2;
             let old = signed.desired.install_by.since(now.wall) < half;
             old && hello.desired != Some(signed.desired.digest())
         });
         if cluster.signed.is_none() || behind {
-            // The first desired state may be empty: the head needs one. An old one is signed anew to be installed.
-            self.tell_silently(now, id, effects);
+            // The first desired state may be empty: the head needs one. An old one is signed anew to be installed;
+            // it fitted before, and if its numbers outgrew it, the old one stays.
+            drop(self.sign_desired(now, id, &[], effects));
         }
         let held = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
         let newer = held.is_some_and(|signed| hello.desired != Some(signed.desired.digest()));
         self.send_news(now, id, Some(hello.nonce), newer, effects);
-    }
-
-    /// Signs without sending: the answer to a hello follows, with its nonce.
-    fn tell_silently(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let mut signing = Vec::new();
-        self.tell(now, id, Vec::new(), &mut signing);
-        effects.extend(signing.into_iter().filter(|effect| matches!(effect, Effect::Store(_))));
     }
 
     fn want(&self, id: &ClusterId, want: &Want, effects: &mut Vec<Effect>) {
@@ -87,7 +87,7 @@ impl Fleet {
 
     /// Release envelopes are at hand: no blob is read for them.
     fn send_release(&self, id: &ClusterId, want: &Want, effects: &mut Vec<Effect>) {
-        let known = self.bundles.values().flatten().find(|release| release.digest == want.target);
+        let known = self.bundles.values().flatten().find(|release| release.verified.digest() == want.target);
         let bytes = known.map_or(&[][..], |release| release.bytes.as_slice());
         let start = usize::try_from(want.offset).unwrap_or(usize::MAX).min(bytes.len());
         let chunks = window(want.target, Encoding::Plain, bytes.len() as u64, start as u64, &bytes[start..]);
@@ -97,41 +97,62 @@ impl Fleet {
 
     fn report(&mut self, now: Now, id: &ClusterId, report: &Report, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
-        let known = cluster.report.take();
-        let before = known.clone();
-        let held = match known.filter(|known| known.journal == report.journal) {
-            Some(known) if known.seq > report.report_seq => known,
-            known => Reported::new(known.map(|known| known.apps).unwrap_or_default(), report, now),
-        };
-        let changed = before.as_ref().is_none_or(|before| !before.says_the_same(&held));
-        if changed {
-            let bytes = Some(codec::encode(&held));
-            effects.push(Effect::Store(vec![Document {
-                kind: DocumentKind::Report,
-                key: id.to_string(),
-                bytes,
-            }]));
+        let before = cluster.report.as_ref();
+        if before.is_some_and(|before| before.past.contains(&report.journal)) {
+            return self.end_life(id, report.journal, effects);
         }
-        let order = held.order;
+        if before.is_some_and(|before| before.is_newer_than(report)) {
+            return self.acknowledge(id, effects);
+        }
+        let held = Reported::new(before, report, now);
+        if before.is_some_and(|before| before.says_the_same(&held)) {
+            cluster.report = Some(held);
+            return self.heartbeat(now, id, effects);
+        }
+        let same_life = before.filter(|before| before.journal == report.journal);
+        let last = same_life.map(|before| before.order);
+        let bytes = Some(codec::encode(&held));
+        effects.push(Effect::Store(vec![Document {
+            kind: DocumentKind::Report,
+            key: id.to_string(),
+            bytes,
+        }]));
         cluster.report = Some(held);
-        self.acknowledge(id, report.journal, effects);
-        // A heartbeat that names an older desired state than was signed missed the news: say it again.
-        let behind = |signed: &super::Signed| signed.desired.order > order;
-        let missed =
-            !changed && self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref()).is_some_and(behind);
-        if missed {
+        self.acknowledge(id, effects);
+        self.touch_reported(id, report, last);
+    }
+
+    fn heartbeat(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+        self.acknowledge(id, effects);
+        // Its clock may have drifted.
+        self.show_cluster(now, id, effects);
+        let behind = self.clusters.get(id).is_some_and(|cluster| {
+            let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
+            signed.map(|signed| signed.desired.order) > report.map(|report| report.order)
+        });
+        if behind {
+            // It names an older desired state than was signed, so it missed the news.
             self.send_news(now, id, None, true, effects);
         }
+    }
+
+    /// Applications that `report` speaks of are counted again, and those whose entry it now speaks of, unlike the
+    /// one before it, which was made under `last`.
+    fn touch_reported(&mut self, id: &ClusterId, report: &Report, last: Option<Order>) {
+        let signed = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
+        let since = signed.iter().flat_map(|signed| &signed.since);
+        let newly_told = since.filter(|(_, since)| last.is_none_or(|last| last < **since));
+        self.changed.later.extend(newly_told.map(|(app, _)| app.clone()));
+        self.changed.later.extend(report.apps.iter().map(|report| report.app.clone()));
         self.changed.clusters.insert(id.clone());
-        self.changed.reports = true;
     }
 }
 
 /// Cuts `bytes`, which stand at `offset` of content of `total` bytes, into pieces, one window at most. Content that
-/// is not there has a total of zero.
+/// is not there has a total of zero. Beyond the end there is one empty piece: who asked hears how long it is.
 pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes: &[u8]) -> Vec<Chunk> {
-    if total == 0 {
-        return vec![Chunk { target, encoding, total, offset: 0, bytes: Vec::new() }];
+    if bytes.is_empty() {
+        return vec![Chunk { target, encoding, total, offset: offset.min(total), bytes: Vec::new() }];
     }
     let pieces = bytes.chunks(limits::CHUNK_BYTES).take(limits::WINDOW_CHUNKS).enumerate();
     pieces
@@ -143,15 +164,26 @@ pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes
 }
 
 impl Reported {
-    fn new(mut apps: Vec<AppReport>, report: &Report, now: Now) -> Self {
+    /// What is held after `report`: in the journal's first life, or a new one, nothing that was held before counts.
+    fn new(before: Option<&Self>, report: &Report, now: Now) -> Self {
+        let mut past = before.map(|before| before.past.clone()).unwrap_or_default();
+        let same = before.filter(|before| before.journal == report.journal);
+        if let (Some(before), None) = (before, same) {
+            past.push(before.journal);
+            past.drain(..past.len().saturating_sub(PAST_LIVES));
+        }
+        let mut apps = same.map(|same| same.apps.clone()).unwrap_or_default();
         for app in &report.apps {
             apps.retain(|known| known.app != app.app);
             apps.push(app.clone());
         }
+        // What is removed is gone here too; the cluster lets go of it once this is acknowledged.
+        apps.retain(|app| app.state != AppState::Removed);
         apps.sort_by(|a, b| a.app.cmp(&b.app));
         apps.truncate(limits::APPLICATIONS);
         Self {
             journal: report.journal,
+            past,
             seq: report.report_seq,
             order: report.order,
             apps,
@@ -163,6 +195,11 @@ impl Reported {
         }
     }
 
+    /// Whether `report` is an older one of the same life, replayed or overtaken: neither number ever goes back.
+    fn is_newer_than(&self, report: &Report) -> bool {
+        self.journal == report.journal && (self.seq > report.report_seq || self.order > report.order)
+    }
+
     /// Whether nothing differs but the clocks: a heartbeat.
     fn says_the_same(&self, other: &Self) -> bool {
         let bare = |report: &Self| Self { at: Default::default(), clock_skew: 0, ..report.clone() };
@@ -171,11 +208,15 @@ impl Reported {
 
     /// The digest of all that is held, as the agent computes it: what was removed counts on neither side.
     pub(super) fn digest(&self) -> Digest {
-        Report::digest_of(self.apps.iter().filter(|app| app.state != AppState::Removed))
+        Report::digest_of(&self.apps)
     }
+}
 
-    /// Whether the cluster says that `app` is removed.
-    pub(super) fn is_removed(&self, app: &AppId) -> bool {
-        self.apps.iter().any(|report| &report.app == app && report.state == AppState::Removed)
+impl Cluster {
+    /// Whether an application that was to be removed is. With no report of it, a cluster that holds the newest
+    /// desired state has it removed, or never had it.
+    pub(super) fn is_rid_of(&self, app: &AppId) -> bool {
+        let (Some(signed), Some(report)) = (&self.signed, &self.report) else { return false };
+        report.order >= signed.desired.order && !report.apps.iter().any(|report| &report.app == app)
     }
 }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{documents::DesiredRelease, ids::ClusterId};
 
-/// Share of the fleet, in percent, that one change may take an application from without an approval.
-pub const REMOVALS_PERCENT: usize = 1;
+/// Share of the fleet, in percent, that one generation of an application may be taken from without an approval,
+/// however many changes of labels that takes.
+pub const REMOVALS_PERCENT: u64 = 1;
 
 /// What a change of an application means for clusters.
 #[derive(Debug, Default)]
 pub struct Change {
+    /// Clusters it is placed on now, changed or not.
+    pub placed: u64,
     /// Clusters that shall run something else, and what.
     pub install: BTreeMap<ClusterId, DesiredRelease>,
     /// Clusters that shall no longer run it.
@@ -20,18 +23,20 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
     /// Clusters in the fleet.
-    pub fleet: usize,
+    pub fleet: u64,
     /// Clusters the application is placed on now.
-    pub placed: usize,
-    /// Clusters that were told to run it so far.
-    pub told: usize,
+    pub placed: u64,
+    /// Clusters that were told to run it so far, whether or not it is still placed there.
+    pub told: u64,
     /// Clusters that run what they were told, and are healthy.
-    pub available: usize,
+    pub available: u64,
     /// Clusters on which it failed or was refused.
-    pub failed: usize,
-    /// Clusters that are away and have not got it yet.
-    pub offline: usize,
-    /// Whether an operator approved this generation, with a reason.
+    pub failed: u64,
+    /// Clusters that cannot be reached now.
+    pub offline: u64,
+    /// Clusters it was taken from since this generation began, or since an approval.
+    pub removed_before: u64,
+    /// Whether an operator approved this generation, with a reason that was not used up yet.
     pub approved: bool,
 }
 
@@ -49,6 +54,8 @@ pub enum Decision {
         clusters: BTreeSet<ClusterId>,
         /// Why now.
         reason: String,
+        /// Whether it took an approval, which is used up by it.
+        approved: bool,
     },
     /// Every cluster has it and is healthy.
     Complete {
@@ -59,23 +66,25 @@ pub enum Decision {
 
 /// Decides how far `change` may go.
 pub fn advance(change: &Change, view: View) -> Decision {
-    if let Some(reason) = needs_approval(change, view).filter(|_| !view.approved) {
+    let needed = needs_approval(change, view);
+    let approved = needed.is_some();
+    if let Some(reason) = needed.filter(|_| !view.approved) {
         return Decision::Hold { reason };
     }
     let clusters: BTreeSet<ClusterId> = change.install.keys().chain(&change.remove).cloned().collect();
     if !clusters.is_empty() {
         let reason = format!("{} clusters change at once", clusters.len());
-        return Decision::Promote { clusters, reason };
+        return Decision::Promote { clusters, reason, approved };
     }
-    let View { placed, available, failed, offline, .. } = view;
+    let View { told, available, failed, offline, .. } = view;
     match () {
-        () if failed > 0 => Decision::Hold { reason: format!("{failed} of {placed} clusters failed") },
-        () if available == placed => {
-            Decision::Complete { reason: format!("{placed} of {placed} clusters are available") }
+        () if failed > 0 => Decision::Hold { reason: format!("{failed} of {told} clusters failed") },
+        () if available == told => {
+            Decision::Complete { reason: format!("{told} of {told} clusters are available") }
         }
         () => {
             let away = if offline > 0 { format!(", {offline} are offline") } else { String::new() };
-            Decision::Hold { reason: format!("{available} of {placed} clusters are available{away}") }
+            Decision::Hold { reason: format!("{available} of {told} clusters are available{away}") }
         }
     }
 }
@@ -83,14 +92,19 @@ pub fn advance(change: &Change, view: View) -> Decision {
 /// Why a change must be approved by an operator; none if it need not.
 fn needs_approval(change: &Change, view: View) -> Option<String> {
     let how = "approve it by annotating the Application with edgefleet.dev/approve=\"GENERATION: reason\"";
-    let removed = change.remove.len();
-    if view.placed == 0 && view.told > 0 {
-        return Some(format!("the selector matches no cluster any more, {} run it: {how}", view.told));
+    let View { fleet, placed, told, removed_before, .. } = view;
+    let removed = u64::try_from(change.remove.len()).unwrap_or(u64::MAX);
+    if placed == 0 && told > 0 {
+        return Some(format!("the selector matches no cluster any more, {told} run it: {how}"));
     }
-    if removed * 100 > view.fleet * REMOVALS_PERCENT || (removed > 0 && removed == view.told) {
-        return Some(format!("it would be removed from {removed} of {} clusters: {how}", view.fleet));
-    }
-    None
+    let beyond = (removed + removed_before) * 100 > fleet * REMOVALS_PERCENT || removed == told;
+    (removed > 0 && beyond).then(|| {
+        let before = match removed_before {
+            0 => String::new(),
+            before => format!(", and was from {before} without an approval"),
+        };
+        format!("it would be removed from {removed} of {fleet} clusters{before}: {how}")
+    })
 }
 
 #[cfg(test)]
@@ -106,6 +120,7 @@ mod tests {
             available: 500,
             failed: 0,
             offline: 0,
+            removed_before: 0,
             approved: false,
         };
         let cases = [
@@ -113,6 +128,9 @@ mod tests {
             (10, view, false),
             (11, view, true),
             (11, View { approved: true, ..view }, false),
+            (4, View { removed_before: 6, ..view }, false),
+            (4, View { removed_before: 7, ..view }, true),
+            (0, View { removed_before: 900, ..view }, false),
             (1, View { fleet: 2, placed: 1, told: 2, ..view }, true),
             (5, View { placed: 5, told: 5, ..view }, true),
             (0, View { placed: 0, ..view }, true),
@@ -120,13 +138,10 @@ mod tests {
         ];
         for (removed, view, held) in cases {
             let remove = (0..removed).map(|n| ClusterId::new(format!("tower-{n}")).unwrap()).collect();
-            let change = Change { install: BTreeMap::new(), remove };
+            let change = Change { placed: view.placed, install: BTreeMap::new(), remove };
             let decision = advance(&change, view);
-            assert_eq!(
-                matches!(decision, Decision::Hold { .. }),
-                held,
-                "{removed} of {view:?}: {decision:?}"
-            );
+            let waits = matches!(&decision, Decision::Hold { reason } if reason.contains("approve it"));
+            assert_eq!(waits, held, "{removed} of {view:?}: {decision:?}");
         }
     }
 }

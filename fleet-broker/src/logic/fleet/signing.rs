@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use protocol::{
     codec, cose,
-    documents::{Ack, Desired, DesiredRelease, Document as _, DocumentType, Head, Permit},
-    ids::{AppId, ClusterId, JournalId, Nonce},
+    documents::{Ack, Desired, DesiredRelease, Document as _, DocumentType, Head, Permit, Report},
+    ids::{AppId, ClusterId, Digest, JournalId, Nonce},
     limits,
     order::Order,
     time::{Now, UnixSeconds},
@@ -13,38 +13,68 @@ use protocol::{
 };
 use serde::Serialize;
 
-use super::{Cluster, Document, DocumentKind, Edit, Effect, Fleet, Signed};
+use super::{Cluster, Document, DocumentKind, Effect, Fleet, Reported, Signed, chain, decide::Edit};
 
 impl Fleet {
     /// Signs a cluster's next desired state, with `edits`, and sends it if the cluster is there.
-    pub(super) fn tell(&mut self, now: Now, id: &ClusterId, edits: Vec<Edit>, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get(id) else { return };
-        let last = cluster.signed.as_ref().map(|signed| &signed.desired);
+    ///
+    /// # Errors
+    /// Why there can be no such document: it would be beyond its limits. Nothing has changed then.
+    pub(super) fn tell(
+        &mut self,
+        now: Now,
+        id: &ClusterId,
+        edits: &[Edit],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        self.sign_desired(now, id, edits, effects)?;
+        self.send_news(now, id, None, true, effects);
+        Ok(())
+    }
+
+    /// Signs a cluster's next desired state, with `edits`, without sending it.
+    ///
+    /// # Errors
+    /// As with [`Self::tell`].
+    pub(super) fn sign_desired(
+        &mut self,
+        now: Now,
+        id: &ClusterId,
+        edits: &[Edit],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let Some(cluster) = self.clusters.get(id) else { return Ok(()) };
+        let last = cluster.signed.as_ref();
         let (releases, remove) = merge(cluster, edits);
-        let seq = last.map_or(0, |last| last.order.seq) + 1;
+        let epoch = self.trust.root().min_epoch;
+        let order = Order { epoch, seq: last.map_or(0, |last| last.desired.order.seq) + 1 };
         let desired = Desired {
             cluster: id.clone(),
-            order: Order { epoch: self.trust.root().min_epoch, seq },
-            prev: last.map(|last| last.digest()),
+            order,
+            prev: last.map(|last| last.desired.digest()),
             issued: now.wall,
             install_by: now.wall.plus(limits::INSTALL_BY_SECONDS),
             releases,
             remove,
             policy: None,
         };
-        let bytes = self.sign(Desired::TYPE, id, &desired);
-        let Ok(desired) = self.trust.director(id, &bytes) else {
-            // The signer was checked against the root when the hub started; a document over its limits stays unsigned.
-            return;
+        desired.check().map_err(|error| error.to_string())?;
+        let since = |release: &DesiredRelease| {
+            let same = last.filter(|last| last.desired.release_of(&release.app) == Some(release));
+            (release.app.clone(), same.and_then(|last| last.since(&release.app)).unwrap_or(order))
         };
+        let since = desired.releases.iter().map(since).collect();
+        let bytes = self.sign(Desired::TYPE, id, &desired);
+        // What is checked as the cluster will check it is what is kept.
+        let desired = self.trust.director(id, &bytes).map_err(|error| chain(&error))?;
         let stored =
             Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
         effects.push(Effect::Store(vec![stored]));
         if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.signed = Some(Signed { bytes, desired });
+            cluster.signed = Some(Signed { bytes, desired, since });
         }
         self.changed.clusters.insert(id.clone());
-        self.send_news(now, id, None, true, effects);
+        Ok(())
     }
 
     /// Sends a head, and with it the desired state if the cluster does not hold it.
@@ -75,10 +105,28 @@ impl Fleet {
         }
     }
 
-    /// Acknowledges a cluster's reports.
-    pub(super) fn acknowledge(&self, id: &ClusterId, journal: JournalId, effects: &mut Vec<Effect>) {
+    /// Acknowledges a cluster's reports: whatever it sent, it hears what the hub holds.
+    pub(super) fn acknowledge(&self, id: &ClusterId, effects: &mut Vec<Effect>) {
         let Some(report) = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref()) else { return };
-        let ack = Ack { cluster: id.clone(), journal, report_seq: report.seq, digest: report.digest() };
+        let Reported { journal, seq, .. } = *report;
+        self.send_ack(id, journal, seq, report.digest(), effects);
+    }
+
+    /// Ends a former life of a cluster's journal, if a disk was put back that still lives it: an acknowledgement of
+    /// more than was ever sent makes the cluster begin another. To one that lives on, it says nothing.
+    pub(super) fn end_life(&self, id: &ClusterId, journal: JournalId, effects: &mut Vec<Effect>) {
+        self.send_ack(id, journal, u64::MAX, Report::digest_of([]), effects);
+    }
+
+    fn send_ack(
+        &self,
+        id: &ClusterId,
+        journal: JournalId,
+        report_seq: u64,
+        digest: Digest,
+        effects: &mut Vec<Effect>,
+    ) {
+        let ack = Ack { cluster: id.clone(), journal, report_seq, digest };
         effects.push(Effect::Push(id.clone(), Downward::Ack, self.sign(Ack::TYPE, id, &ack)));
     }
 
@@ -123,22 +171,29 @@ impl Cluster {
     }
 }
 
+impl Signed {
+    /// Under which desired state an application's entry became what it is.
+    pub(super) fn since(&self, app: &AppId) -> Option<Order> {
+        self.since.get(app).copied()
+    }
+}
+
 /// A cluster's releases and removals after `edits`. A removal is said again until the cluster reports it done.
-fn merge(cluster: &Cluster, edits: Vec<Edit>) -> (Vec<DesiredRelease>, Vec<AppId>) {
+fn merge(cluster: &Cluster, edits: &[Edit]) -> (Vec<DesiredRelease>, Vec<AppId>) {
     let last = cluster.signed.as_ref().map(|signed| &signed.desired);
     let mut releases: BTreeMap<AppId, DesiredRelease> =
         last.iter().flat_map(|last| &last.releases).map(|r| (r.app.clone(), r.clone())).collect();
     let mut remove: Vec<AppId> = last.map(|last| last.remove.clone()).unwrap_or_default();
-    remove.retain(|app| !cluster.report.as_ref().is_some_and(|report| report.is_removed(app)));
+    remove.retain(|app| !cluster.is_rid_of(app));
     for edit in edits {
         match edit {
             Edit::Install(release) => {
                 remove.retain(|app| app != &release.app);
-                releases.insert(release.app.clone(), release);
+                releases.insert(release.app.clone(), release.clone());
             }
             Edit::Remove(app) => {
-                releases.remove(&app);
-                remove.push(app);
+                releases.remove(app);
+                remove.push(app.clone());
             }
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Shown {
 /// One condition before it is compared with the one before it.
 struct Fresh<'a> {
     kind: &'a str,
-    holds: bool,
+    status: &'static str,
     reason: &'a str,
     message: String,
 }
@@ -44,7 +44,8 @@ impl Fleet {
     pub(super) fn show(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut self.changed.clusters) {
             self.show_cluster(now, &id, effects);
-            self.show_assignments(now, &id, effects);
+            let relabelled = self.changed.relabelled.remove(&id);
+            self.show_assignments(now, &id, relabelled, effects);
         }
     }
 
@@ -62,7 +63,7 @@ impl Fleet {
         }
     }
 
-    fn show_cluster(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+    pub(super) fn show_cluster(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.registered) else {
             self.shown.clusters.remove(id);
             return;
@@ -81,7 +82,7 @@ impl Fleet {
         effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
     }
 
-    fn show_assignments(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+    fn show_assignments(&mut self, now: Now, id: &ClusterId, relabelled: bool, effects: &mut Vec<Effect>) {
         let mut gone: BTreeSet<AppId> = self
             .shown
             .assignments
@@ -97,13 +98,10 @@ impl Fleet {
         for release in told {
             gone.remove(&release.app);
             let key = (id.clone(), release.app.clone());
-            let bundle = self.bundles.iter().find_map(|((_, name), known)| {
-                known.as_ref().ok().filter(|known| known.digest == release.release).map(|_| name.clone())
-            });
-            let bundle = bundle.unwrap_or_else(|| format!("sha256:{}", release.release));
+            let bundle = self.bundle_name(release);
             let before = self.shown.assignments.get(&key);
             let status = assignment_status(now, id, cluster, release, bundle, before);
-            if before != Some(&status) {
+            if relabelled || before != Some(&status) {
                 self.shown.assignments.insert(key, status.clone());
                 let shown = Box::new((cluster.labels.clone(), status));
                 effects.push(Effect::Assignment(release.app.clone(), id.clone(), Some(shown)));
@@ -115,31 +113,36 @@ impl Fleet {
         }
     }
 
-    /// Puts out counts and decisions of applications that changed.
-    pub(super) fn show_applications(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let ids: Vec<AppId> = self.applications.keys().cloned().collect();
+    fn bundle_name(&self, told: &DesiredRelease) -> String {
+        let of_tenant = self.bundles.range((told.app.tenant.clone(), String::new())..);
+        let mut of_tenant = of_tenant.take_while(|((tenant, _), _)| tenant == &told.app.tenant);
+        let named = of_tenant.find_map(|((_, name), known)| {
+            known.as_ref().ok().filter(|known| known.verified.digest() == told.release).map(|_| name.clone())
+        });
+        named.unwrap_or_else(|| format!("sha256:{}", told.release))
+    }
+
+    /// Puts out counts and decisions of applications, if they changed.
+    pub(super) fn show_applications(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         for id in ids {
-            let (Some(application), Some(decision)) = (self.applications.get(&id), self.decisions.get(&id))
+            let (Some(application), Some(decision)) = (self.applications.get(id), self.decisions.get(id))
             else {
                 continue;
             };
-            let before = self.shown.applications.get(&id);
-            let status = application_status(now, application.generation, self.counts(&id), decision, before);
+            let before = self.shown.applications.get(id);
+            let status = application_status(now, application.generation, self.counts(id), decision, before);
             if before != Some(&status) {
                 self.shown.applications.insert(id.clone(), status.clone());
-                effects.push(Effect::ApplicationStatus(id, Box::new(status)));
+                effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
             }
         }
     }
 
-    /// How an application is over all clusters that were told to run it.
+    /// How an application is over all accepted clusters that were told to run it.
     pub(super) fn counts(&self, id: &AppId) -> ApplicationClusters {
         let mut counts = ApplicationClusters::default();
-        for cluster in self.clusters.values().filter(|cluster| cluster.registered) {
-            let Some(release) = cluster.signed.as_ref().and_then(|signed| signed.desired.release_of(id))
-            else {
-                continue;
-            };
+        for cluster in self.clusters.values().filter(|cluster| cluster.accepted) {
+            let Some(release) = cluster.told(id) else { continue };
             counts.desired += 1;
             let state = state(cluster, release);
             counts.updated += u64::from(runs(cluster, release));
@@ -166,24 +169,27 @@ fn runs(cluster: &Cluster, release: &DesiredRelease) -> bool {
 }
 
 fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
-    let away = if cluster.connected { AssignmentState::Pending } else { AssignmentState::Deferred };
+    let reachable = cluster.connected && !cluster.held;
+    let away = if reachable { AssignmentState::Pending } else { AssignmentState::Deferred };
     let Some(report) = reported(cluster, &release.app) else { return away };
-    let refused = report.rejected.as_ref().is_some_and(|rejected| rejected.digest == release.release);
-    if refused {
+    // Settings are told with the desired state, so a report made under an older one does not speak of them.
+    let told = cluster.signed.as_ref().and_then(|signed| signed.since(&release.app));
+    let current = told.is_some_and(|told| cluster.report.as_ref().is_some_and(|report| report.order >= told));
+    if !current {
+        return away;
+    }
+    if report.rejected.as_ref().is_some_and(|rejected| rejected.digest == release.release) {
         return AssignmentState::Rejected;
     }
-    let accepted = report.accepted.as_ref().is_some_and(|accepted| accepted.digest == release.release);
-    // Settings are told with the desired state, so a report made under an older one does not speak of them.
-    let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
-    let current = told.is_some_and(|told| cluster.report.as_ref().is_some_and(|report| report.order >= told));
+    if report.accepted.as_ref().is_none_or(|accepted| accepted.digest != release.release) {
+        return away;
+    }
     match report.state {
-        _ if !accepted || !current => away,
         AppState::Available => AssignmentState::Updated,
-        AppState::Pending => AssignmentState::Pending,
         AppState::Applying | AppState::Progressing => AssignmentState::Applying,
         AppState::Degraded => AssignmentState::Failed,
         AppState::Rejected => AssignmentState::Rejected,
-        AppState::Removing | AppState::Removed => AssignmentState::Pending,
+        AppState::Pending | AppState::Removing | AppState::Removed => AssignmentState::Pending,
     }
 }
 
@@ -206,14 +212,14 @@ fn assignment_status(
         (None, None) => waiting(report),
     };
     let conditions = report.map(|report| report.conditions.as_slice()).unwrap_or_default();
-    let conditions = conditions.iter().map(|c| (c, c.status == ConditionStatus::True));
     let healed = report.map(healed).unwrap_or_default();
-    let fresh = conditions.map(|(c, holds)| {
-        let (reason, message) = match c.kind == DRIFTED && !holds && !healed.is_empty() {
+    let fresh = conditions.iter().map(|c| {
+        let was_healed = c.kind == DRIFTED && c.status == ConditionStatus::False && !healed.is_empty();
+        let (reason, message) = match was_healed {
             true => ("Healed", healed.clone()),
             false => (c.reason.as_str(), c.message.clone()),
         };
-        Fresh { kind: &c.kind, holds, reason, message }
+        Fresh { kind: &c.kind, status: word(c.status), reason, message }
     });
     AssignmentStatus {
         cluster: id.to_string(),
@@ -270,7 +276,7 @@ fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -
 }
 
 fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh<'static>> {
-    let condition = |kind, holds, reason, message| Fresh { kind, holds, reason, message };
+    let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let joined = cluster.identity.is_some();
     let mut all = vec![
         condition("Joined", joined, if joined { "Enrolled" } else { "NotEnrolled" }, String::new()),
@@ -302,8 +308,7 @@ fn transit<'a>(
     before: Option<&[Condition]>,
 ) -> Vec<Condition> {
     fresh
-        .map(|Fresh { kind, holds, reason, message }| {
-            let status = if holds { "True" } else { "False" };
+        .map(|Fresh { kind, status, reason, message }| {
             let old = before.unwrap_or_default().iter().find(|old| old.type_ == kind && old.status == status);
             Condition {
                 type_: kind.to_owned(),
@@ -335,13 +340,13 @@ fn application_status(
     let fresh = [
         Fresh {
             kind: "Available",
-            holds: available && counts.desired > 0,
+            status: truth(available && counts.desired > 0),
             reason: if available { "Healthy" } else { "Unhealthy" },
             message: text,
         },
         Fresh {
             kind: "Progressing",
-            holds: word != resources::Decision::Complete,
+            status: truth(word != resources::Decision::Complete),
             reason: if word == resources::Decision::Complete { "Complete" } else { "RollingOut" },
             message: reason.clone(),
         },
@@ -355,6 +360,18 @@ fn application_status(
         clusters: Some(counts),
         decision: Some(word),
         reason: Some(reason.clone()),
+    }
+}
+
+fn truth(holds: bool) -> &'static str {
+    if holds { "True" } else { "False" }
+}
+
+fn word(status: ConditionStatus) -> &'static str {
+    match status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
     }
 }
 

@@ -1,0 +1,191 @@
+//! Looks at applications that something happened to, and tells clusters what is decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{
+    codec,
+    documents::DesiredRelease,
+    ids::{AppId, ClusterId},
+    time::Now,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Application, Document, DocumentKind, Effect, Fleet, Release,
+    placement::Placement,
+    rollout::{self, Change, Decision, View},
+};
+use crate::resources::OnUnmatch;
+
+/// One change of what a cluster is told.
+#[derive(Debug, Clone)]
+pub(super) enum Edit {
+    Install(DesiredRelease),
+    Remove(AppId),
+}
+
+impl Edit {
+    pub(super) fn app(&self) -> &AppId {
+        match self {
+            Self::Install(release) => &release.app,
+            Self::Remove(app) => app,
+        }
+    }
+}
+
+/// What was taken from clusters so far: many small removals are one large one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Removals {
+    /// The application's generation they happened under.
+    generation: u64,
+    /// How many clusters it was taken from without an approval.
+    unapproved: u64,
+    /// The approval that was used up last: it lets nothing more through.
+    used: Option<String>,
+}
+
+impl Fleet {
+    /// Decides on applications, and tells clusters.
+    pub(super) fn roll_out(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
+        let mut edits: BTreeMap<ClusterId, Vec<Edit>> = BTreeMap::new();
+        let mut removals = Vec::new();
+        for id in ids {
+            let Some(application) = self.applications.get(id) else { continue };
+            let (decision, change) = match self.change(now, id, application) {
+                Err(reason) => (Decision::Hold { reason }, Change::default()),
+                Ok(change) => (rollout::advance(&change, self.view(id, application, &change)), change),
+            };
+            if let Decision::Promote { approved, .. } = &decision {
+                removals.extend(self.removals_after(id, application, &change, *approved));
+                for (cluster, release) in change.install {
+                    edits.entry(cluster).or_default().push(Edit::Install(release));
+                }
+                for cluster in change.remove {
+                    edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
+                }
+                // Once it is told, numbers say more than that it was told.
+                self.changed.later.insert(id.clone());
+            }
+            self.decisions.insert(id.clone(), decision);
+        }
+        self.keep_removals(removals, effects);
+        for (cluster, edits) in edits {
+            self.tell_each(now, &cluster, edits, effects);
+        }
+    }
+
+    /// Tells a cluster as much as fits into a desired state; applications that do not are held, with the reason.
+    fn tell_each(&mut self, now: Now, cluster: &ClusterId, edits: Vec<Edit>, effects: &mut Vec<Effect>) {
+        let Err(problem) = self.tell(now, cluster, &edits, effects) else { return };
+        if let [edit] = edits.as_slice() {
+            let reason = format!("cluster {cluster} cannot be told: {problem}");
+            self.changed.later.remove(edit.app());
+            self.decisions.insert(edit.app().clone(), Decision::Hold { reason });
+            return;
+        }
+        for edit in edits {
+            self.tell_each(now, cluster, vec![edit], effects);
+        }
+    }
+
+    /// What clusters were told so far against what they shall run.
+    fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, String> {
+        let release = self.release_for(id, application)?;
+        let placement = Placement::new(id, application, release)?;
+        let removes = application.spec.placement.on_unmatch == OnUnmatch::Remove;
+        let mut change = Change::default();
+        for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
+            let told = state.told(id);
+            match placement.on(&state.labels) {
+                Some(wanted) => {
+                    change.placed += 1;
+                    if told != Some(wanted) {
+                        change.install.insert(cluster.clone(), wanted.clone());
+                    }
+                }
+                None if removes && told.is_some() => {
+                    change.remove.insert(cluster.clone());
+                }
+                None => {}
+            }
+        }
+        let not_after = release.verified.not_after;
+        if not_after < now.wall && !change.install.is_empty() {
+            let bundle = &application.spec.bundle;
+            return Err(format!("bundle {bundle} expired at {not_after}: have it signed anew"));
+        }
+        Ok(change)
+    }
+
+    fn release_for(&self, id: &AppId, application: &Application) -> Result<&Release, String> {
+        let key = (id.tenant.clone(), application.spec.bundle.clone());
+        match self.bundles.get(&key) {
+            Some(Ok(release)) if &release.verified.app == id => Ok(release),
+            Some(Ok(release)) => Err(format!("bundle {} is of application {}", key.1, release.verified.app)),
+            Some(Err(problem)) => Err(problem.clone()),
+            None => Err(format!("bundle {} does not exist in namespace {}: push it", key.1, key.0)),
+        }
+    }
+
+    fn view(&self, id: &AppId, application: &Application, change: &Change) -> View {
+        let counts = self.counts(id);
+        let removals = self.removals.get(id);
+        let used = removals.and_then(|removals| removals.used.as_ref());
+        let fresh = application.approval.as_ref().filter(|text| used != Some(text));
+        let before = removals.filter(|removals| removals.generation == application.generation);
+        View {
+            fleet: count(self.clusters.values().filter(|cluster| cluster.registered).count()),
+            placed: change.placed,
+            told: counts.desired,
+            available: counts.available,
+            failed: counts.failed,
+            offline: counts.offline,
+            removed_before: before.map_or(0, |removals| removals.unapproved),
+            approved: fresh.is_some_and(|text| approves(text, application.generation)),
+        }
+    }
+
+    fn removals_after(
+        &self,
+        id: &AppId,
+        application: &Application,
+        change: &Change,
+        approved: bool,
+    ) -> Option<(AppId, Removals)> {
+        if change.remove.is_empty() {
+            return None;
+        }
+        let mut removals = self.removals.get(id).cloned().unwrap_or_default();
+        if removals.generation != application.generation {
+            (removals.generation, removals.unapproved) = (application.generation, 0);
+        }
+        if approved {
+            (removals.used, removals.unapproved) = (application.approval.clone(), 0);
+        } else {
+            removals.unapproved += count(change.remove.len());
+        }
+        Some((id.clone(), removals))
+    }
+
+    fn keep_removals(&mut self, removals: Vec<(AppId, Removals)>, effects: &mut Vec<Effect>) {
+        if removals.is_empty() {
+            return;
+        }
+        let document = |(id, removals): &(AppId, Removals)| {
+            let bytes = Some(codec::encode(removals));
+            Document { kind: DocumentKind::Removals, key: id.to_string(), bytes }
+        };
+        effects.push(Effect::Store(removals.iter().map(document).collect()));
+        self.removals.extend(removals);
+    }
+}
+
+/// An approval names the generation it is for and says why: `3: the depot closes`.
+fn approves(text: &str, generation: u64) -> bool {
+    let (number, reason) = text.split_once(':').unwrap_or((text, ""));
+    number.trim().parse() == Ok(generation) && !reason.trim().is_empty()
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).expect("lengths fit into 64 bits")
+}

@@ -1,0 +1,9 @@
+//! The fleet against clusters that check what they get as an agent would.
+
+mod bench;
+mod cluster;
+mod placing;
+mod removing;
+mod replay;
+mod reporting;
+mod starting;
