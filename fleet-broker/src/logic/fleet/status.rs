@@ -275,7 +275,7 @@ fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -
     }
 }
 
-fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh<'static>> {
+fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh<'_>> {
     let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let joined = cluster.identity.is_some();
     let mut all = vec![
@@ -298,6 +298,19 @@ fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh
     let close = report.clock_skew <= limits::CLOCK_SKEW_SECONDS;
     let text = if close { String::new() } else { format!("{} s from the hub's", report.clock_skew) };
     all.push(condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text));
+    // What only the agent knows: its API server, a hold at the site, documents it refused. It speaks of nothing
+    // that the hub judges by itself.
+    let judged: Vec<&str> = all.iter().map(|condition| condition.kind).collect();
+    let own = report.conditions.iter().filter(|own| !judged.contains(&own.kind.as_str()));
+    let told: Vec<Fresh<'_>> = own
+        .map(|own| Fresh {
+            kind: &own.kind,
+            status: word(own.status),
+            reason: &own.reason,
+            message: own.message.clone(),
+        })
+        .collect();
+    all.extend(told);
     all
 }
 

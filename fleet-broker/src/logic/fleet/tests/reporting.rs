@@ -1,7 +1,7 @@
 //! What clusters say, and what people see of it.
 
 use protocol::{
-    documents::{AppReport, AppState, Report},
+    documents::{AppReport, AppState, Condition, ConditionStatus, Report},
     ids::JournalId,
     topics::{Downward, Upward},
 };
@@ -59,6 +59,24 @@ fn how_an_application_is_on_a_cluster() {
         };
         assert_eq!(bench.reason("gateway"), reason);
     }
+}
+
+#[test]
+fn what_only_the_agent_knows_is_shown_and_judges_nothing_of_the_hubs() {
+    let mut bench = Bench::running(1, json!({}));
+    let own = |kind: &str, status| Condition {
+        kind: kind.to_owned(),
+        status,
+        reason: "Rollback".to_owned(),
+        message: "1 times, last: 1.1 is older than 1.2".to_owned(),
+    };
+    let tower = bench.cluster("tower-1");
+    let conditions = vec![own("RefusedHead", ConditionStatus::True), own("Joined", ConditionStatus::False)];
+    let report = Report { conditions, ..tower.unsigned_report(START) };
+    let report = tower.sign(&report);
+    bench.say("tower-1", Upward::Report, report);
+    assert_eq!(bench.condition("tower-1", "RefusedHead").0, "True");
+    assert_eq!(bench.condition("tower-1", "Joined").0, "True");
 }
 
 #[test]
