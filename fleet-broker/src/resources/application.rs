@@ -172,6 +172,9 @@ impl validate::Validate for Application {
     fn validate(&self) -> Vec<FieldError> {
         let spec = &self.spec;
         let mut errors = Vec::new();
+        // It is part of what releases and desired states are signed for, where a name is an RFC 1123 label.
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        errors.extend(validate::dns_label("metadata.name", name));
         errors.extend(validate::dns_subdomain("spec.bundle", &spec.bundle));
         errors.extend(validate::selector("spec.placement.clusterSelector", &spec.placement.cluster_selector));
         errors.extend(validate::count("spec.parameters", spec.parameters.len(), PARAMETERS_MAX));
@@ -185,7 +188,7 @@ impl validate::Validate for Application {
         }
         for (index, dependency) in spec.depends_on.iter().enumerate() {
             let field = format!("spec.dependsOn[{index}].application");
-            errors.extend(validate::dns_subdomain(&field, &dependency.application));
+            errors.extend(validate::dns_label(&field, &dependency.application));
             if self.metadata.name.as_ref() == Some(&dependency.application) {
                 errors.push(FieldError::invalid(&field, &dependency.application, "cannot depend on itself"));
             }

@@ -46,12 +46,33 @@ fn bundle(change: impl FnOnce(&mut Value)) -> Value {
     bundle
 }
 
+/// An object, and the unknown fields or the errors.
+type Row<'a> = (Kind, Value, Result<&'a [&'a str], &'a [&'a str]>);
+
+fn check(rows: Vec<Row<'_>>) {
+    for (kind, object, expected) in rows {
+        match (kind.decode(object.clone(), None), expected) {
+            (Ok(decoded), Ok(unknown)) => {
+                let actual: Vec<_> = decoded.unknown.iter().map(ToString::to_string).collect();
+                assert_eq!(actual, unknown, "{object}");
+                let again = kind.decode(decoded.value.clone(), None).unwrap();
+                assert_eq!((again.value, again.unknown), (decoded.value, Vec::new()), "{object}");
+            }
+            (Err(errors), Err(expected)) => {
+                assert_eq!(errors.len(), expected.len(), "{object}: {errors:?}");
+                for (error, start) in errors.iter().zip(expected) {
+                    let actual = format!("{}: {}", error.field, error.message);
+                    assert!(actual.starts_with(start), "{object}: {actual}");
+                }
+            }
+            (result, expected) => panic!("{object}: {result:?}, expected {expected:?}"),
+        }
+    }
+}
+
 #[test]
-fn decoding_refuses_or_says_what_it_left_out() {
-    // Kind, object, and the unknown fields or the errors.
-    let placed = json!({"clusterSelector": {}});
-    type Expected<'a> = Result<&'a [&'a str], &'a [&'a str]>;
-    let rows: Vec<(Kind, Value, Expected<'_>)> = vec![
+fn decoding_a_cluster_refuses_or_says_what_it_left_out() {
+    check(vec![
         (Kind::Cluster, cluster(json!({})), Ok(&[])),
         (Kind::Cluster, cluster(json!({"accepted": true, "hold": {"reason": "crane"}})), Ok(&[])),
         (
@@ -80,6 +101,13 @@ fn decoding_refuses_or_says_what_it_left_out() {
             json!({"apiVersion": API_VERSION, "kind": "Cluster", "metadata": {"name": "a.b.c"}, "spec": {}}),
             Err(&["metadata.name: Invalid value: \"a.b.c\": a cluster's name must match"]),
         ),
+    ]);
+}
+
+#[test]
+fn decoding_an_application_refuses_or_says_what_it_left_out() {
+    let placed = json!({"clusterSelector": {}});
+    check(vec![
         (Kind::Application, application(json!({"bundle": "gateway-1.0.0", "placement": placed})), Ok(&[])),
         (
             Kind::Application,
@@ -110,6 +138,19 @@ fn decoding_refuses_or_says_what_it_left_out() {
                 "spec.dependsOn[0].application: Invalid value: \"gateway\": cannot depend on itself",
             ]),
         ),
+        (
+            Kind::Application,
+            application(
+                json!({"bundle": "b", "placement": placed, "dependsOn": [{"application": "core.api"}]}),
+            ),
+            Err(&["spec.dependsOn[0].application: Invalid value: \"core.api\": a lowercase RFC 1123 label"]),
+        ),
+    ]);
+}
+
+#[test]
+fn decoding_a_bundle_refuses_or_says_what_it_left_out() {
+    check(vec![
         (Kind::Bundle, bundle(|_| ()), Ok(&[])),
         (
             Kind::Bundle,
@@ -126,25 +167,7 @@ fn decoding_refuses_or_says_what_it_left_out() {
             bundle(|bundle| bundle["spec"]["version"] = json!("1.0.1")),
             Err(&["metadata.name: Invalid value: \"gateway-1.0.0\": must be <application>-<version>"]),
         ),
-    ];
-    for (kind, object, expected) in rows {
-        match (kind.decode(object.clone(), None), expected) {
-            (Ok(decoded), Ok(unknown)) => {
-                let actual: Vec<_> = decoded.unknown.iter().map(ToString::to_string).collect();
-                assert_eq!(actual, unknown, "{object}");
-                let again = kind.decode(decoded.value.clone(), None).unwrap();
-                assert_eq!((again.value, again.unknown), (decoded.value, Vec::new()), "{object}");
-            }
-            (Err(errors), Err(expected)) => {
-                assert_eq!(errors.len(), expected.len(), "{object}: {errors:?}");
-                for (error, start) in errors.iter().zip(expected) {
-                    let actual = format!("{}: {}", error.field, error.message);
-                    assert!(actual.starts_with(start), "{object}: {actual}");
-                }
-            }
-            (result, expected) => panic!("{object}: {result:?}, expected {expected:?}"),
-        }
-    }
+    ]);
 }
 
 #[test]
