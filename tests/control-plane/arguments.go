@@ -59,6 +59,8 @@ func controllerArguments(p *plane) []string {
 		// Many tests share these controllers; the defaults (20 and 30) are meant to spare a busy API server.
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
+		// A busy machine may starve kwok for a while; its nodes are none the worse.
+		"--node-monitor-grace-period=5m",
 	}
 }
 
@@ -76,5 +78,7 @@ func kwokArguments(p *plane) []string {
 		"--config=" + p.stages,
 		"--manage-all-nodes=true",
 		"--cidr=" + podNetwork,
+		// Its stages leave it to leases to say that a node lives; by default it keeps none.
+		"--node-lease-duration-seconds=40",
 	}
 }
