@@ -106,7 +106,7 @@ pub async fn run(options: &Options, output: &mut Output<'_>) -> Result<(), Comma
     let what =
         format!("signed and published {APPLICATION} {VERSION}: {} objects", bundle.release().objects.len());
     steps.done(&what)?;
-    let seen = wait_until_healthy(&operator, &mut steps).await;
+    let seen = wait_until_healthy(&operator, &state, &mut steps).await;
     let next = seen.map(|()| next_steps(&hub, &state));
     let ended = match next {
         Ok(text) => {
@@ -262,19 +262,24 @@ fn application() -> serde_json::Value {
     })
 }
 
-/// Waits for the level, not for an event, and prints each state once.
-async fn wait_until_healthy(operator: &Hub, steps: &mut Steps<'_, '_>) -> Result<(), CommandError> {
+/// Waits until the hub says that the demo is healthy, and the agent that this is so now: when a folder is taken up
+/// again, the hub still shows what it last heard.
+async fn wait_until_healthy(
+    operator: &Hub,
+    state: &StateDir,
+    steps: &mut Steps<'_, '_>,
+) -> Result<(), CommandError> {
     let mut last = String::new();
     let watch = async {
         let mut asks = tokio::time::interval(ASK_EVERY);
         loop {
             asks.tick().await;
             let assignments = operator.assignments().await?;
-            let Some(state) = state_of(&assignments) else { continue };
-            if state.0 == AssignmentState::Updated {
+            let Some(shown) = state_of(&assignments) else { continue };
+            if shown.0 == AssignmentState::Updated && agent::sees_it_healthy(state).await {
                 return Ok::<_, HubError>(());
             }
-            last = state.1;
+            last = shown.1;
         }
     };
     match tokio::time::timeout(HEALTHY_WITHIN, watch).await {

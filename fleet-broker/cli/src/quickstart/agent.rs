@@ -10,9 +10,11 @@ use edge_agent::{
         sim::{LiveCluster, Settings, SimCluster},
     },
     config::{Config, Kubernetes, StateDir},
+    control::{self, Reply, Request},
     join,
+    status::AppStatus,
 };
-use protocol::enrol::JoinCode;
+use protocol::{documents::AppState, enrol::JoinCode};
 use tokio::sync::{oneshot, watch};
 
 use crate::commands::CommandError;
@@ -33,6 +35,16 @@ pub(super) async fn join(
 ) -> Result<(), CommandError> {
     let joined = join::join(&code, &state, kubernetes).await;
     joined.map(drop).map_err(|error| CommandError::Agent(chain(&error)))
+}
+
+/// Whether the agent has looked at all of its applications since it started, and found them healthy. One that does
+/// not answer yet has not.
+pub(super) async fn sees_it_healthy(state: &StateDir) -> bool {
+    let socket = state.control();
+    let asked = tokio::task::spawn_blocking(move || control::ask(&socket, &Request::Status)).await;
+    let Ok(Ok(Reply::Status(status))) = asked else { return false };
+    let healthy = |app: &AppStatus| app.observed && app.state == AppState::Available.to_string();
+    !status.applications.is_empty() && status.applications.iter().all(healthy)
 }
 
 impl AgentThread {
