@@ -17,6 +17,27 @@ use std::{
 #[cfg(feature = "failpoints")]
 const VARIABLE: &str = "EDGEFLEET_ABORT_AT";
 
+/// What kind of place a boundary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// Within a transaction of the journal, before one of its rows is written.
+    Row,
+    /// All rows are written, and the transaction is not committed.
+    Commit,
+    /// A transaction is committed, and nothing that follows from it has begun.
+    Committed,
+    /// A request to the API server is about to be sent.
+    Request,
+    /// The API server has answered, and nobody has heard of it.
+    Answer,
+    /// Watches are about to be opened or closed.
+    Watch,
+    /// A message to the hub is about to be sent.
+    Publish,
+    /// A message from the hub is about to be acknowledged.
+    Acknowledge,
+}
+
 /// The boundaries an agent passes. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Boundaries {
@@ -38,7 +59,7 @@ impl Boundaries {
         Self::default()
     }
 
-    pub(crate) fn pass(&self) {}
+    pub(crate) fn pass(&self, _: At) {}
 
     pub(crate) fn total(&self) -> Option<u64> {
         None
@@ -56,9 +77,11 @@ impl Boundaries {
     }
 
     /// Passes one boundary, or aborts there.
-    pub(crate) fn pass(&self) {
+    pub(crate) fn pass(&self, at: At) {
         let Some(counter) = &self.counter else { return };
-        if counter.passed.fetch_add(1, Ordering::Relaxed) + 1 == counter.abort_at {
+        let passed = counter.passed.fetch_add(1, Ordering::Relaxed) + 1;
+        if passed == counter.abort_at {
+            tracing::error!("aborted at boundary {passed}: {at:?}");
             process::abort();
         }
     }

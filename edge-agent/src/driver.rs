@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{
-    boundary::Boundaries,
+    boundary::{At, Boundaries},
     clock::{self, Clock, NoRandom},
     cluster::{Cluster, WatchEvent},
     control::{Ask, Reply, Request},
@@ -104,6 +104,21 @@ struct Trouble {
     paused_until: Option<Duration>,
     /// Messages of the link before are not heard.
     deaf: bool,
+    /// The agent does not know of it as it is now.
+    untold: bool,
+}
+
+impl Trouble {
+    fn new(damage: Option<String>) -> Self {
+        Self { untold: damage.is_some(), damage, ..Self::default() }
+    }
+
+    /// What the hub is to know of it.
+    fn conditions(&self) -> Vec<Condition> {
+        let damage = self.damage.iter();
+        let damage = damage.map(|problem| report::condition("JournalLost", true, "JournalDamaged", problem));
+        self.failed.iter().cloned().chain(damage).collect()
+    }
 }
 
 /// What is waited for.
@@ -147,7 +162,7 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             steps: FuturesUnordered::new(),
             watches,
             hub: HubStatus::default(),
-            trouble: Trouble { damage, ..Trouble::default() },
+            trouble: Trouble::new(damage),
             handled: Duration::ZERO,
         })
     }
@@ -215,6 +230,10 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
 
     fn handle(&mut self, batch: Vec<Input>) -> Result<Work, DriveError> {
         let mut work = Work::default();
+        if std::mem::take(&mut self.trouble.untold) {
+            let event = Event::Journal(self.trouble.conditions());
+            work.effects.extend(self.agent.handle(self.clock.now(), event));
+        }
         for input in batch {
             let now = self.clock.now();
             if let Some(event) = self.event(input, now, &mut work)? {
@@ -271,16 +290,16 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         let Work { effects, receipts, asks } = work;
         let (entries, effects) = split(effects);
         if !entries.is_empty() {
-            self.setup.boundaries.pass();
             if let Err(error) = self.journal.record(&entries) {
                 refuse(asks, &error);
                 return Err(error);
             }
-            self.setup.boundaries.pass();
-            (self.trouble.failed, self.trouble.times) = (None, 0);
+            self.trouble.untold |= self.trouble.failed.take().is_some();
+            self.trouble.times = 0;
         }
         effects.into_iter().for_each(|effect| self.start(effect));
         for receipt in receipts {
+            self.setup.boundaries.pass(At::Acknowledge);
             self.tell(ToHub::Acknowledge(receipt));
         }
         for ask in asks {
@@ -298,13 +317,16 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         match effect {
             // Written already, with all others of the batch.
             Effect::Record(_) => {}
-            Effect::Observe(kinds) => self.watches.observe(&self.cluster, kinds),
+            Effect::Observe(kinds) => {
+                self.setup.boundaries.pass(At::Watch);
+                self.watches.observe(&self.cluster, kinds);
+            }
             Effect::Execute { id, step } => {
                 let executor = Rc::clone(&self.executor);
                 self.steps.push(async move { (id, executor.run(step).await) }.boxed_local());
             }
             Effect::Publish { topic, bytes } => {
-                self.setup.boundaries.pass();
+                self.setup.boundaries.pass(At::Publish);
                 self.tell(ToHub::Publish { topic, bytes });
             }
         }
@@ -327,7 +349,7 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         self.trouble.failed = Some(report::condition(kind, true, kind, &chain(&failure)));
         let wait = backoff::wait(self.trouble.times, self.setup.identity.cluster.as_str());
         self.trouble.paused_until = Some(self.clock.now().monotonic + wait);
-        self.trouble.deaf = true;
+        (self.trouble.deaf, self.trouble.untold) = (true, true);
         // A lost message is said again; this one is not.
         self.uplink.commands.try_send(ToHub::Reconnect).map_err(|_| DriveError::Link)?;
         self.reload(failure)
@@ -348,22 +370,14 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
     }
 
     fn status(&self) -> Status {
-        let conditions = self.trouble.failed.iter().cloned();
-        let damage = self.trouble.damage.iter();
-        let damage = damage.map(|problem| report::condition("JournalLost", true, "JournalDamaged", problem));
-        Status::new(
-            &self.setup.identity,
-            &self.agent,
-            self.hub.clone(),
-            conditions.chain(damage).collect(),
-            self.journal.size_bytes(),
-        )
+        Status::new(&self.setup.identity, &self.agent, self.hub.clone(), self.journal.size_bytes())
     }
 }
 
 /// The journal and the agent it holds. What cannot be read or believed is put aside, and a new life begins.
 fn open(setup: &Setup) -> Result<(Rc<Journal>, Agent, Option<String>), DriveError> {
     let (journal, held, damage) = Journal::open_or_begin(&setup.journal, setup.journal_bytes)?;
+    let journal = journal.with_boundaries(setup.boundaries.clone());
     let problem = match agent(setup, &journal, held)? {
         Ok(agent) => return Ok((Rc::new(journal), agent, damage.map(|error| noted(&chain(&error))))),
         Err(error) => chain(&error),
@@ -371,6 +385,7 @@ fn open(setup: &Setup) -> Result<(Rc<Journal>, Agent, Option<String>), DriveErro
     drop(journal);
     journal::put_aside(&setup.journal)?;
     let (journal, _empty) = Journal::open(&setup.journal, setup.journal_bytes)?;
+    let journal = journal.with_boundaries(setup.boundaries.clone());
     let agent = begin(setup, &journal)?;
     Ok((Rc::new(journal), agent, Some(noted(&problem))))
 }

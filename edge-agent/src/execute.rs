@@ -13,7 +13,7 @@ use tracing::debug;
 pub(crate) use self::manifest::PART_OF;
 use self::meaning::failed;
 use crate::{
-    boundary::Boundaries,
+    boundary::{At, Boundaries},
     cluster::{Cluster, ClusterError, Request, Response},
     journal::Journal,
     logic::{
@@ -243,8 +243,10 @@ impl<C: Cluster> Executor<C> {
     }
 
     async fn send(&self, request: Request) -> Result<Response, ClusterError> {
-        self.boundaries.pass();
-        self.cluster.send(request).await
+        self.boundaries.pass(At::Request);
+        let answer = self.cluster.send(request).await;
+        self.boundaries.pass(At::Answer);
+        answer
     }
 }
 

@@ -18,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, params};
 
 pub use self::content::Packed;
 use crate::{
+    boundary::{At, Boundaries},
     clock,
     logic::entry::{ContentChunk, ContentHeld, Entry, Key, Row},
 };
@@ -57,6 +58,7 @@ const TABLES: &str = "
 pub struct Journal {
     connection: Connection,
     path: PathBuf,
+    boundaries: Boundaries,
 }
 
 /// What a journal holds.
@@ -128,7 +130,7 @@ impl Journal {
     /// Opens the journal at `path`, making it if there is none, and reads it. It will not grow beyond `max_bytes`.
     pub fn open(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
         let connection = Connection::open(path).map_err(|source| failed("open", path, source))?;
-        let journal = Self { connection, path: path.to_owned() };
+        let journal = Self { connection, path: path.to_owned(), boundaries: Boundaries::default() };
         journal.prepare(max_bytes).map_err(|source| failed("open", path, source))?;
         journal.create()?;
         let held = journal.load()?;
@@ -152,6 +154,11 @@ impl Journal {
         }
     }
 
+    /// Passes these boundaries while it writes.
+    pub(crate) fn with_boundaries(self, boundaries: Boundaries) -> Self {
+        Self { boundaries, ..self }
+    }
+
     /// Reads everything but the content itself.
     pub fn load(&self) -> Result<Held, JournalError> {
         Ok(Held { rows: self.rows()?, content: self.content_held(None)? })
@@ -161,8 +168,14 @@ impl Journal {
     pub fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let failed = |source| failed("write", &self.path, source);
         let transaction = self.connection.unchecked_transaction().map_err(failed)?;
-        entries.iter().try_for_each(|entry| write(&transaction, entry)).map_err(failed)?;
-        transaction.commit().map_err(failed)
+        for entry in entries {
+            self.boundaries.pass(At::Row);
+            write(&transaction, entry).map_err(failed)?;
+        }
+        self.boundaries.pass(At::Commit);
+        transaction.commit().map_err(failed)?;
+        self.boundaries.pass(At::Committed);
+        Ok(())
     }
 
     /// The stored content with this digest, if all of it is there.

@@ -34,6 +34,8 @@ pub struct Status {
     pub applications: Vec<AppStatus>,
     /// The cluster's own conditions.
     pub conditions: Vec<ConditionText>,
+    /// Reports that the hub does not have yet.
+    pub reports_waiting: usize,
     /// Bytes of the journal on disk.
     pub journal_bytes: u64,
 }
@@ -67,6 +69,8 @@ pub struct AppStatus {
     pub app: String,
     /// How it is, in one word.
     pub state: String,
+    /// Whether all of it was looked at since the agent started; until then, the state is that of the time before.
+    pub observed: bool,
     /// The version that is enforced.
     pub version: Option<String>,
     /// Objects of it.
@@ -97,14 +101,7 @@ pub struct ConditionText {
 
 impl Status {
     /// What is to be told of an agent, and of the shell around it.
-    pub fn new(
-        identity: &Identity,
-        agent: &Agent,
-        hub: HubStatus,
-        shell: Vec<Condition>,
-        journal_bytes: u64,
-    ) -> Self {
-        let conditions = agent.conditions().into_iter().chain(shell);
+    pub fn new(identity: &Identity, agent: &Agent, hub: HubStatus, journal_bytes: u64) -> Self {
         Self {
             cluster: identity.cluster.to_string(),
             fleet: identity.fleet.to_string(),
@@ -113,7 +110,8 @@ impl Status {
             desired: agent.desired().map(|desired| desired.order.to_string()),
             hold: agent.hold().map(HoldStatus::new),
             applications: agent.apps().iter().map(|(id, app)| AppStatus::new(id, app)).collect(),
-            conditions: conditions.map(ConditionText::new).collect(),
+            reports_waiting: agent.reports_waiting(),
+            conditions: agent.conditions().into_iter().map(ConditionText::new).collect(),
             journal_bytes,
         }
     }
@@ -131,6 +129,7 @@ impl AppStatus {
         let empty = Self {
             app: id.to_string(),
             state: "Unknown".to_owned(),
+            observed: app.is_observed(),
             version,
             desired: 0,
             applied: 0,
@@ -187,7 +186,12 @@ impl fmt::Display for Status {
         if let Some(HoldStatus { reason, since }) = &self.hold {
             writeln!(f, "hold       since {}: {reason}", time(*since))?;
         }
-        writeln!(f, "journal    {} KiB", self.journal_bytes / 1024)?;
+        let waiting = match self.reports_waiting {
+            0 => String::new(),
+            1 => ", 1 report waits for the hub".to_owned(),
+            many => format!(", {many} reports wait for the hub"),
+        };
+        writeln!(f, "journal    {} KiB{waiting}", self.journal_bytes / 1024)?;
         writeln!(f, "agent      {}", self.agent)?;
         if !self.applications.is_empty() {
             writeln!(f, "\n{}", self.table())?;
@@ -206,10 +210,11 @@ impl Status {
         let mut rows = vec![heads.map(str::to_owned)];
         rows.extend(self.applications.iter().map(|app| {
             let of = |count: u32| format!("{count}/{}", app.desired);
+            let state = if app.observed { app.state.clone() } else { format!("{} (before)", app.state) };
             let version = app.version.clone().unwrap_or_else(|| "-".to_owned());
             let failed = app.failed.to_string();
             let (applied, healthy) = (of(app.applied), of(app.healthy));
-            [app.app.clone(), app.state.clone(), version, applied, healthy, failed, app.message.clone()]
+            [app.app.clone(), state, version, applied, healthy, failed, app.message.clone()]
         }));
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..heads.len()).map(width).collect();
@@ -257,6 +262,7 @@ mod tests {
         let app = |name: &str, state: &str, message: &str| AppStatus {
             app: name.into(),
             state: state.into(),
+            observed: name != "radio/db",
             version: Some("1.4.2".into()),
             desired: 3,
             applied: 3,
@@ -286,6 +292,7 @@ mod tests {
                 condition("Held", "True"),
                 condition("DiskFull", "True"),
             ],
+            reports_waiting: 2,
             journal_bytes: 81_920,
         };
         let expected = "\
@@ -293,12 +300,12 @@ cluster    tower-1 (fleet north)
 hub        connected since 1970-01-01T00:00:00Z
 desired    1.7
 hold       since 1970-01-01T00:01:00Z: crane on site
-journal    80 KiB
+journal    80 KiB, 2 reports wait for the hub
 agent      0.1.0
 
-APPLICATION    STATE      VERSION  APPLIED  HEALTHY  FAILED  MESSAGE
-radio/gateway  Degraded   1.4.2    3/3      2/3      1       Deployment radio/gateway: Why
-radio/db       Available  1.4.2    3/3      2/3      1
+APPLICATION    STATE               VERSION  APPLIED  HEALTHY  FAILED  MESSAGE
+radio/gateway  Degraded            1.4.2    3/3      2/3      1       Deployment radio/gateway: Why
+radio/db       Available (before)  1.4.2    3/3      2/3      1
 
 ! DiskFull: Why: in a sentence
 ";

@@ -198,6 +198,11 @@ impl Hub {
         self.state.borrow().reports.values().next().cloned()
     }
 
+    /// The kinds of the conditions that the newest report speaks of.
+    pub(crate) fn conditions(&self) -> Vec<String> {
+        self.state.borrow().conditions.clone()
+    }
+
     pub(crate) fn state(&self) -> Option<AppState> {
         self.report().map(|report| report.state)
     }

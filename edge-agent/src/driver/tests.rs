@@ -1,7 +1,7 @@
 use std::fs;
 
 use protocol::{
-    documents::{AppState, Ceilings},
+    documents::{AppState, Ceilings, Drift},
     ids::AppId,
 };
 use serde_json::{Value, json};
@@ -93,6 +93,13 @@ impl Site {
         self.fleet.bundle(counter, objects, Ceilings::default())
     }
 
+    /// What a person does by hand.
+    fn edit(&self, object: &Value, action: Action) {
+        let object = ObjectRef::of(object).unwrap();
+        let (manager, subresource) = ("kubectl-edit".to_owned(), String::new());
+        self.cluster.edit(Edit { manager, subresource, object, action });
+    }
+
     async fn live(&self, object: &Value) -> Option<Value> {
         self.get(ObjectRef::of(object).unwrap()).await
     }
@@ -160,15 +167,7 @@ async fn what_is_signed_is_applied_kept_and_pruned() {
     .await;
 
     // Without the hub, from the journal alone: drift is healed, what was deleted comes back.
-    let edit = |object: &Value, action| {
-        let object = ObjectRef::of(object).unwrap();
-        site.cluster.edit(Edit {
-            manager: "kubectl-edit".into(),
-            subresource: String::new(),
-            object,
-            action,
-        });
-    };
+    let edit = |object: &Value, action| site.edit(object, action);
     edit(&kept, Action::Merge(json!({"data": {"value": "by hand"}})));
     site.play(false, async |_| {
         let healed = async |object: &Value| {
@@ -200,6 +199,58 @@ async fn what_is_signed_is_applied_kept_and_pruned() {
         let gvk = Gvk::new("v1", "ConfigMap");
         let parent = ObjectRef { gvk, namespace: Some(PARENT_NAMESPACE.into()), name: parent_name(&app()) };
         assert_eq!(site.get(parent).await, None);
+    })
+    .await;
+}
+
+/// The new release holds the same object, so it is not applied again; its fields stay ours all the same.
+#[tokio::test(start_paused = true)]
+async fn what_a_new_release_holds_unchanged_is_still_healed() {
+    let site = Site::new();
+    let same = config("same", "1");
+    site.hub.desire(&[site.bundle(1, &[namespace(), same.clone(), config("other", "1")])], &[]);
+    site.play(true, async |local| {
+        site.available(&local, "1.1").await;
+        site.hub.desire(&[site.bundle(2, &[namespace(), config("other", "2"), same.clone()])], &[]);
+        site.available(&local, "1.2").await;
+    })
+    .await;
+    site.edit(&same, Action::Merge(json!({"data": {"value": "by hand"}})));
+    site.play(true, async |local| {
+        reached(async || {
+            let live = site.live(&same).await;
+            expect(
+                live.as_ref().is_some_and(|live| live["data"]["value"] == "1"),
+                &(live, local.status().await),
+            )
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_changed_what_outlasts_a_power_cut() {
+    let site = Site::new();
+    let kept = config("kept", "1");
+    site.hub.desire(&[site.bundle(1, &[namespace(), kept.clone()])], &[]);
+    site.play(true, async |local| site.available(&local, "1.1").await).await;
+    site.edit(&kept, Action::Merge(json!({"data": {"value": "by hand"}})));
+    site.play(false, async |_| {
+        reached(async || {
+            let live = site.live(&kept).await;
+            expect(live.as_ref().is_some_and(|live| live["data"]["value"] == "1"), &live)
+        })
+        .await;
+    })
+    .await;
+    site.play(true, async |_| {
+        reached(async || {
+            let drift = site.hub.report().map(|report| report.drift).unwrap_or_default();
+            let named = |drift: &Drift| drift.manager == "kubectl-edit" && drift.count == 1;
+            expect(drift.first().is_some_and(named), &drift)
+        })
+        .await;
     })
     .await;
 }
@@ -271,6 +322,11 @@ async fn a_full_disk_is_waited_out() {
             expect(status.conditions.iter().any(|condition| condition.kind == "DiskFull"), &status)
         })
         .await;
+        reached(async || {
+            let told = site.hub.conditions();
+            expect(told.iter().any(|kind| kind == "DiskFull"), &told)
+        })
+        .await;
         let failed = local.status().await;
         assert_eq!(failed.applications.len(), 1, "it goes on with what it has: {failed:?}");
     })
@@ -280,6 +336,7 @@ async fn a_full_disk_is_waited_out() {
         site.available(&local, "1.1").await;
         let conditions = local.status().await.conditions;
         assert!(!conditions.iter().any(|condition| condition.kind == "DiskFull"), "{conditions:?}");
+        assert!(!site.hub.conditions().iter().any(|kind| kind == "DiskFull"));
     })
     .await;
 }
@@ -295,6 +352,11 @@ async fn a_damaged_journal_is_a_new_life() {
     site.play(true, async |local| {
         let lost = local.status().await.conditions;
         assert!(lost.iter().any(|condition| condition.kind == "JournalLost"), "{lost:?}");
+        reached(async || {
+            let told = site.hub.conditions();
+            expect(told.iter().any(|kind| kind == "JournalLost"), &told)
+        })
+        .await;
         reached(async || {
             let status = local.status().await;
             expect(status.applications.first().is_some_and(|app| app.state == "Available"), &status)

@@ -77,6 +77,8 @@ pub struct Agent {
     pub(super) permit_at: Option<Duration>,
     pub(super) kubernetes: Version,
     pub(super) heartbeat_at: Duration,
+    /// What is wrong with the journal.
+    pub(super) journal_troubles: Vec<Condition>,
 }
 
 /// A connection to the hub.
@@ -116,7 +118,7 @@ pub(super) enum Running {
 #[derive(Debug)]
 pub(super) enum Work {
     Inspect,
-    Apply { release: Digest, source: Digest, index: usize, how: How },
+    Apply { source: Digest, how: How },
     Delete,
 }
 
@@ -147,6 +149,7 @@ impl Agent {
             permit_at: None,
             kubernetes: Version::Unknown,
             heartbeat_at: Duration::ZERO,
+            journal_troubles: Vec::new(),
         };
         (agent, vec![Entry::Put(Row::Life(journal))])
     }
@@ -161,6 +164,10 @@ impl Agent {
             Event::Observed(observation) => self.observed(observation),
             Event::StepDone { id, outcome } => self.step_done(now, id, outcome, &mut effects),
             Event::Command(command) => self.command(now, command, &mut effects),
+            Event::Journal(troubles) => {
+                self.journal_troubles = troubles;
+                self.outbox.gather(now.monotonic);
+            }
             Event::Tick => {}
         }
         self.settle(now, &mut effects);
@@ -201,6 +208,12 @@ impl Agent {
         self.desired.as_ref()
     }
 
+    /// Reports that the hub does not have yet; one for each application at most.
+    pub fn reports_waiting(&self) -> usize {
+        let rows = self.apps.values().filter_map(|app| app.report.as_ref());
+        rows.filter(|row| row.seq > self.outbox.acked).count()
+    }
+
     /// Whether there is a connection to the hub.
     pub fn is_connected(&self) -> bool {
         self.link.nonce.is_some()
@@ -221,6 +234,7 @@ impl Agent {
             let message = format!("{} times, last: {}", alarm.count, alarm.message);
             conditions.push(report::condition(&format!("Refused{reason}"), true, reason, &message));
         }
+        conditions.extend(self.journal_troubles.iter().cloned());
         conditions
     }
 
@@ -232,7 +246,6 @@ impl Agent {
         let alarm = self.alarms.entry(reason).or_insert(Alarm { count: 0, message: String::new() });
         alarm.count += 1;
         alarm.message = report::cut(&message);
-        self.outbox.cluster_changed = true;
         self.outbox.gather(now.monotonic);
     }
 
@@ -270,7 +283,6 @@ impl Agent {
             }
         };
         effects.push(Effect::Record(vec![entry]));
-        self.outbox.cluster_changed = true;
         self.outbox.gather(now.monotonic);
     }
 

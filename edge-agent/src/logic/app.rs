@@ -6,7 +6,6 @@ use protocol::{
     codec,
     documents::{ContentError, Release, ReleaseRef},
     ids::{AppId, Digest},
-    time::UnixSeconds,
     verify::Verified,
 };
 
@@ -128,12 +127,8 @@ pub struct ObjectState {
     pub force_next: bool,
     /// What a dry run said.
     pub identical: Option<bool>,
-    /// Who changed what we set, until it is healed.
-    pub drifted_by: Option<String>,
     /// Fields taken back: when, and from whom.
     pub forcings: Vec<(Duration, String)>,
-    /// What was healed.
-    pub healed: Option<Healed>,
 }
 
 /// How an object was when last looked at.
@@ -148,15 +143,11 @@ pub enum Found {
     Present(Box<Inspection>),
 }
 
-/// What was healed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Healed {
-    /// Who had changed it.
-    pub manager: String,
-    /// When that was found, by trusted time.
-    pub at: UnixSeconds,
-    /// How often it was healed.
-    pub count: u32,
+impl Found {
+    /// What a look at it showed.
+    pub fn of(inspection: Option<Box<Inspection>>) -> Self {
+        inspection.map_or(Self::Absent, Self::Present)
+    }
 }
 
 /// Why an object is not as it should be, and when to try again.
@@ -225,6 +216,16 @@ impl ObjectState {
 }
 
 impl App {
+    /// Whether every object of the inventory was looked at since the process started. Until then, what was reported
+    /// before still stands.
+    pub fn is_observed(&self) -> bool {
+        let is_unknown = |object: &ObjectRef| {
+            let state = self.objects.get(object);
+            state.is_none_or(|state| matches!(state.found, Found::Unknown) && state.failure.is_none())
+        };
+        !self.inventory.keys().any(is_unknown)
+    }
+
     /// Whether the object at `index` of what is enforced was applied as it is now meant.
     pub fn is_applied(&self, index: usize) -> bool {
         let Some(current) = &self.current else { return false };
@@ -259,12 +260,14 @@ impl App {
         current.indices.iter().find(|(other, _)| same(other)).map(|(_, index)| *index)
     }
 
-    /// Where the manifest last applied for `object` comes from.
+    /// Where the manifest last applied for `object` comes from. An object that is the same in what is enforced is
+    /// not applied again, and the release it came from may be gone: what is enforced then stands for it.
     pub fn last_source(&self, object: &ObjectRef) -> Option<Source> {
         let owned = self.inventory.get(object).filter(|owned| owned.uid.is_some())?;
-        let holds = |current: &&Current| current.release.digest() == owned.release;
-        let current = self.current.iter().chain(&self.previous).find(holds)?;
-        Some(current.source(owned.index as usize))
+        let held = self.current.iter().chain(&self.previous);
+        held.filter_map(|held| Some((held, *held.indices.get(object)?)))
+            .find(|(held, index)| held.sources[*index] == owned.source)
+            .map(|(held, index)| held.source(index))
     }
 
     /// Every kind in the inventory and in what is enforced.

@@ -175,10 +175,21 @@ pub struct Owned {
     /// What of the live object was ours right after.
     #[serde(with = "serde_bytes")]
     pub owned: Vec<u8>,
-    /// The release it came from, and its place there.
-    pub release: Digest,
-    /// Its place in that release.
-    pub index: u32,
+    /// Who changed it, until that is set right.
+    pub drifted_by: Option<String>,
+    /// What was set right since it was last applied anew.
+    pub healed: Option<Healed>,
+}
+
+/// What was set right. Kept with the object, so that it is reported although the power failed in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healed {
+    /// Who had changed it, the last time.
+    pub manager: String,
+    /// When it was set right, by trusted time.
+    pub at: UnixSeconds,
+    /// How often.
+    pub count: u32,
 }
 
 /// The newest report of an application.
@@ -192,8 +203,24 @@ pub struct ReportRow {
 
 impl Owned {
     /// An object that is about to be applied.
-    pub fn intended(release: Digest, index: u32) -> Self {
-        Self { uid: None, source: Digest::new([0; 32]), owned: Vec::new(), release, index }
+    pub fn intended() -> Self {
+        let source = Digest::new([0; 32]);
+        Self { uid: None, source, owned: Vec::new(), drifted_by: None, healed: None }
+    }
+
+    /// Notes who changed it. Whether that is news: whoever was first stays named until it is set right.
+    pub fn drift(&mut self, manager: impl FnOnce() -> String) -> bool {
+        let is_news = self.drifted_by.is_none();
+        self.drifted_by.get_or_insert_with(manager);
+        is_news
+    }
+
+    /// Notes that it is as it should be. Whether that is news.
+    pub fn heal(&mut self, at: UnixSeconds) -> bool {
+        let Some(manager) = self.drifted_by.take() else { return false };
+        let count = self.healed.as_ref().map_or(0, |healed| healed.count).saturating_add(1);
+        self.healed = Some(Healed { manager, at, count });
+        true
     }
 
     /// Whether it was applied from `source`.

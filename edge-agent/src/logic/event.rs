@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use protocol::{
-    documents::Release,
+    documents::{Condition, Release},
     ids::{AppId, Digest, Nonce},
     render::{self, RenderError, Rendered},
     topics::{Downward, Upward},
@@ -49,6 +49,8 @@ pub enum Event {
     },
     /// Somebody at the site asked for something.
     Command(Command),
+    /// What is wrong with the journal, from now on: nothing, or conditions that the hub is to know of.
+    Journal(Vec<Condition>),
     /// Time passed.
     Tick,
 }

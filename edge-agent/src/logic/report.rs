@@ -12,7 +12,7 @@ use protocol::{
 };
 
 use super::{
-    app::{App, Current, Found, ObjectState},
+    app::{App, Current, ObjectState},
     entry::ReportRow,
     event::{Failure, object_ref},
     health::Status,
@@ -29,15 +29,11 @@ pub const RESEND: Duration = Duration::from_secs(30);
 /// looked at once, what was reported before still stands.
 pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
     let current = app.current.as_ref();
-    let unknown = |object: &ObjectRef| {
-        let state = app.objects.get(object);
-        state.is_none_or(|state| matches!(state.found, Found::Unknown) && state.failure.is_none())
-    };
-    if app.report.is_some() && app.inventory.keys().any(unknown) {
+    if app.report.is_some() && !app.is_observed() {
         return None;
     }
-    let tally = current.map(|current| tally(app, current)).unwrap_or_default();
-    let state = state(app, &tally);
+    let tally = current.map(|current| tally(app, current, refused.as_deref())).unwrap_or_default();
+    let state = state(app, &tally, refused.is_some());
     let report = AppReport {
         app: current.map(|current| current.release.app.clone())?,
         state,
@@ -111,8 +107,6 @@ pub struct Outbox {
     pub flush_at: Option<Duration>,
     /// When to send again what was not acknowledged.
     pub resend_at: Option<Duration>,
-    /// Whether something that is not journaled changed: the cluster's own conditions.
-    pub cluster_changed: bool,
     /// Whether everything was sent again since the last heartbeat.
     pub resent: bool,
 }
@@ -154,7 +148,7 @@ enum Severity {
     NotApplied,
 }
 
-fn tally(app: &App, current: &Current) -> Tally {
+fn tally(app: &App, current: &Current, prune_refusal: Option<&str>) -> Tally {
     let mut tally = Tally { attempted: true, ..Tally::default() };
     let fresh = ObjectState::default();
     for index in 0..current.release.objects.len() {
@@ -162,6 +156,9 @@ fn tally(app: &App, current: &Current) -> Tally {
         let state = app.objects.get(&object).unwrap_or(&fresh);
         tally.counts.desired += 1;
         tally.object(app.is_applied(index), &object, state);
+    }
+    if let (Some(message), Some((first, _))) = (prune_refusal, app.leftovers().next()) {
+        tally.note(Severity::NotApplied, first, "PruneRefused", message);
     }
     let leftovers = app.leftovers().filter_map(|(object, _)| Some((object, app.objects.get(object)?)));
     for (object, failed) in leftovers.filter_map(|(object, state)| Some((object, state.failure.as_ref()?))) {
@@ -202,8 +199,8 @@ impl Tally {
     }
 }
 
-fn state(app: &App, tally: &Tally) -> AppState {
-    let broken = tally.counts.failed > 0;
+fn state(app: &App, tally: &Tally, prune_refused: bool) -> AppState {
+    let broken = tally.counts.failed > 0 || prune_refused;
     let named = app.named.as_ref().map(|named| &named.accepted);
     let refused = app.row.rejected.as_ref().is_some_and(|refused| Some(&refused.named) == named);
     match () {
@@ -213,6 +210,8 @@ fn state(app: &App, tally: &Tally) -> AppState {
         () if broken => AppState::Degraded,
         () if tally.progressing > 0 => AppState::Progressing,
         () if tally.counts.healthy < tally.counts.desired => AppState::Applying,
+        // What the release no longer names is a part of it too: that it is gone.
+        () if app.leftovers().next().is_some() => AppState::Applying,
         () => AppState::Available,
     }
 }
@@ -223,6 +222,7 @@ fn conditions(app: &App, tally: &Tally, prune_refusal: Option<String>) -> Vec<Co
     let text = worst.map(|w| format!("{}: {}: {}", w.object, w.reason, w.message)).unwrap_or_default();
     let reason = worst.map_or("AsExpected", |worst| worst.reason.as_str());
     let all_applied = applied == desired && prune_refusal.is_none() && app.leftovers().next().is_none();
+    let is_refused = prune_refusal.is_some();
     let applied_text = prune_refusal.unwrap_or_else(|| format!("{applied} of {desired} objects are applied"));
     let mut conditions = vec![
         condition("Applied", all_applied, if all_applied { "Applied" } else { "Incomplete" }, &applied_text),
@@ -236,7 +236,7 @@ fn conditions(app: &App, tally: &Tally, prune_refusal: Option<String>) -> Vec<Co
                 text.clone()
             },
         ),
-        condition("Degraded", failed > 0, reason, &text),
+        condition("Degraded", failed > 0 || is_refused, reason, &text),
     ];
     match &app.waits_for {
         Some((why, message)) => conditions.push(waiting(why, message)),
@@ -247,10 +247,10 @@ fn conditions(app: &App, tally: &Tally, prune_refusal: Option<String>) -> Vec<Co
             &text,
         )),
     }
-    let drifted: Vec<_> = app.objects.iter().filter_map(|(o, s)| Some((o, s.drifted_by.as_ref()?))).collect();
-    let drift_text = drifted.first().map(|(object, by)| format!("{object} was changed by {by}"));
-    let drift_reason = if drifted.is_empty() { "InSync" } else { "ChangedByOthers" };
-    conditions.push(condition("Drifted", !drifted.is_empty(), drift_reason, &drift_text.unwrap_or_default()));
+    let drifted = app.inventory.iter().find_map(|(object, owned)| Some((object, owned.drifted_by.as_ref()?)));
+    let drift_text = drifted.map(|(object, by)| format!("{object} was changed by {by}"));
+    let drift_reason = if drifted.is_some() { "ChangedByOthers" } else { "InSync" };
+    conditions.push(condition("Drifted", drifted.is_some(), drift_reason, &drift_text.unwrap_or_default()));
     conditions
 }
 
@@ -259,7 +259,7 @@ fn waiting(reason: &str, message: &str) -> Condition {
 }
 
 fn drift(app: &App) -> Vec<Drift> {
-    let healed = app.objects.iter().filter_map(|(object, state)| Some((object, state.healed.as_ref()?)));
+    let healed = app.inventory.iter().filter_map(|(object, owned)| Some((object, owned.healed.as_ref()?)));
     let mut drift: Vec<Drift> = healed
         .map(|(object, healed)| Drift {
             object: object.to_string(),

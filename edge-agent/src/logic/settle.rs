@@ -225,11 +225,11 @@ impl Agent {
             }
             Action::Apply(object, index, how) => {
                 let Some(current) = &app.current else { return };
-                let (release, source) = (current.release.digest(), current.sources[index]);
+                let source = current.sources[index];
                 let step =
                     Step::Apply { source: current.source(index), previous: app.last_source(&object), how };
                 app.objects.entry(object.clone()).or_default().busy = true;
-                let work = Work::Apply { release, source, index, how };
+                let work = Work::Apply { source, how };
                 self.execute(Running::object(id, object, work), step, effects);
             }
             Action::Delete(object, uid) => {
@@ -377,7 +377,6 @@ impl Agent {
             },
             agent: self.identity.version.to_owned(),
         };
-        self.outbox.cluster_changed = false;
         self.outbox.resend_at = Some(now.monotonic + report::RESEND);
         effects.push(Effect::Publish { topic: Upward::Report, bytes: self.sign(&report) });
     }
@@ -423,15 +422,13 @@ impl App {
     /// Makes the staged release the enforced one. Every object it names is written down as ours to be before
     /// the first is applied.
     fn start(&mut self, id: &AppId, staged: Current) -> Vec<Entry> {
-        let digest = staged.release.digest();
         let mut entries = Vec::new();
         for index in 0..staged.release.objects.len() {
             let object = object_ref(&staged.release, index);
             if self.inventory.contains_key(&object) {
                 continue;
             }
-            let position = u32::try_from(index).unwrap_or(u32::MAX);
-            let owned = Owned::intended(digest, position);
+            let owned = Owned::intended();
             entries.push(Entry::Put(Row::Object(id.clone(), object.clone(), owned.clone())));
             self.inventory.insert(object, owned);
         }

@@ -1,13 +1,15 @@
 //! What ended steps mean.
 
+use std::time::Duration;
+
 use protocol::{
     ids::{AppId, Digest},
-    time::Now,
+    time::{Now, UnixSeconds},
 };
 
 use super::{
     agent::{Agent, Running, Version, Work},
-    app::{Failed, Found, Healed, ObjectState, ParentState, refuse},
+    app::{App, Failed, Found, ObjectState, ParentState, refuse},
     backoff,
     entry::{Entry, Key, Owned, Row},
     event::{Effect, Failure, FieldTaken, How, Inspection, Outcome, Remedy, StepId},
@@ -35,7 +37,6 @@ impl Agent {
                 } else {
                     Version::Known(String::new())
                 };
-                self.outbox.cluster_changed = true;
                 self.outbox.gather(now.monotonic);
             }
         }
@@ -62,7 +63,6 @@ impl Agent {
             }
         };
         if before != self.outage.is_some() {
-            self.outbox.cluster_changed = true;
             self.outbox.gather(now.monotonic);
         }
     }
@@ -91,30 +91,25 @@ impl Agent {
                     effects.push(Effect::Record(vec![Entry::DropContent(pack)]));
                 }
             }
-            (Work::Inspect, Outcome::Absent) => {
-                state.found = Found::Absent;
-                if app.inventory.get(&object).is_some_and(|owned| owned.uid.is_some()) {
-                    state.drifted_by.get_or_insert_with(|| "somebody who deleted it".to_owned());
-                }
-            }
+            (Work::Inspect, Outcome::Absent) => effects.extend(app.looked(id, &object, None, time)),
             (Work::Inspect, Outcome::Present(found)) => {
-                state.note(app.inventory.get(&object), *found);
+                effects.extend(app.looked(id, &object, Some(found), time));
             }
             (Work::Apply { .. }, Outcome::WouldChange(changes)) => state.identical = Some(!changes),
             (Work::Apply { .. }, Outcome::Conflict { fields, message }) => {
-                state.conflicted(&object, &fields, message, now.monotonic);
+                let taken_by = state.conflicted(&object, &fields, message, now.monotonic);
+                let owned = app.inventory.get_mut(&object);
+                if let (Some(manager), Some(owned)) = (taken_by, owned)
+                    && owned.drift(|| manager)
+                {
+                    effects.push(record(id, &object, owned));
+                }
             }
-            (
-                Work::Apply { release, source, index, how: How::Normal | How::Forced },
-                Outcome::Present(found),
-            ) => {
-                let owned = owned(release, source, index, &found);
-                state.applied(*found, now.monotonic, time);
-                effects.push(Effect::Record(vec![Entry::Put(Row::Object(
-                    id.clone(),
-                    object.clone(),
-                    owned.clone(),
-                ))]));
+            (Work::Apply { source, how: How::Normal | How::Forced }, Outcome::Present(found)) => {
+                let before = app.inventory.get(&object);
+                let owned = owned(source, &found, before, time);
+                state.applied(*found, now.monotonic);
+                effects.push(record(id, &object, &owned));
                 app.inventory.insert(object, owned);
             }
             (Work::Delete, Outcome::Deleted | Outcome::Replaced | Outcome::Absent) => {
@@ -177,59 +172,85 @@ impl Agent {
 }
 
 impl ObjectState {
-    /// What a look at the object showed.
-    fn note(&mut self, owned: Option<&Owned>, found: Inspection) {
-        let intact = |owned: &Owned| {
-            let same = owned.uid.as_ref() == Some(&found.uid);
-            same && found.owned.is_some_and(|digest| digest.0.as_slice() == owned.owned.as_slice())
-        };
-        match owned.filter(|owned| owned.uid.is_some()) {
-            Some(owned) if intact(owned) => (self.drifted_by, self.failure) = (None, None),
-            Some(_) => {
-                let by = found.changed_by.first().cloned().unwrap_or_else(|| "somebody unknown".to_owned());
-                self.drifted_by.get_or_insert(by);
-            }
-            None => {}
-        }
-        self.found = Found::Present(Box::new(found));
-    }
-
-    fn applied(&mut self, found: Inspection, now: std::time::Duration, time: protocol::time::UnixSeconds) {
-        if let Some(manager) = self.drifted_by.take() {
-            let count = self.healed.as_ref().map_or(0, |healed| healed.count) + 1;
-            self.healed = Some(Healed { manager, at: time, count });
-        }
+    fn applied(&mut self, found: Inspection, now: Duration) {
         self.found = Found::Present(Box::new(found));
         (self.applied_at, self.inspected_at) = (Some(now), Some(now));
         (self.failure, self.force_next, self.identical) = (None, false, None);
     }
 
-    /// A field that was taken from us is taken back, a few times; any other is left to whoever holds it.
+    /// A field that was taken from us is taken back, a few times; any other is left to whoever holds it. Who took
+    /// what was ours, if somebody did.
     fn conflicted(
         &mut self,
         object: &ObjectRef,
         fields: &[FieldTaken],
         message: String,
-        now: std::time::Duration,
-    ) {
+        now: Duration,
+    ) -> Option<String> {
         let Some(first) = fields.first().filter(|_| fields.iter().all(|field| field.ours)) else {
-            return self.fail(object, refuse("Conflict", message), now);
+            self.fail(object, refuse("Conflict", message), now);
+            return None;
         };
-        self.drifted_by.get_or_insert_with(|| first.manager.clone());
-        if self.may_force(&first.manager, now) {
-            return self.force(&first.manager, now);
+        let FieldTaken { manager, field, .. } = first;
+        if self.may_force(manager, now) {
+            self.force(manager, now);
+        } else {
+            let text = format!("{manager} keeps changing {field}; it is left alone for a while");
+            self.fail(object, refuse("Conflicted", text), now);
         }
-        let text = format!("{} keeps changing {}; it is left alone for a while", first.manager, first.field);
-        self.fail(object, refuse("Conflicted", text), now);
+        Some(manager.clone())
     }
 }
 
-fn owned(release: Digest, source: Digest, index: usize, found: &Inspection) -> Owned {
-    Owned {
+impl App {
+    /// Notes what a look at an object showed, and has recorded what is news about its drift.
+    fn looked(
+        &mut self,
+        id: &AppId,
+        object: &ObjectRef,
+        found: Option<Box<Inspection>>,
+        now: UnixSeconds,
+    ) -> Option<Effect> {
+        let index = self.current.as_ref().and_then(|current| current.indices.get(object)).copied();
+        // While another version of it is to be applied, a difference may be what we did before a power cut.
+        let is_applied = index.is_some_and(|index| self.is_applied(index));
+        let state = self.objects.entry(object.clone()).or_default();
+        state.found = Found::of(found);
+        let owned = self.inventory.get_mut(object).filter(|_| is_applied)?;
+        let unknown = || "somebody unknown".to_owned();
+        let is_news = match &state.found {
+            Found::Present(found) if is_intact(owned, found) => {
+                state.failure = None;
+                owned.heal(now)
+            }
+            Found::Present(found) => {
+                owned.drift(|| found.changed_by.first().cloned().unwrap_or_else(unknown))
+            }
+            Found::Absent | Found::Unknown => owned.drift(|| "somebody who deleted it".to_owned()),
+        };
+        is_news.then(|| record(id, object, owned))
+    }
+}
+
+fn record(app: &AppId, object: &ObjectRef, owned: &Owned) -> Effect {
+    Effect::Record(vec![Entry::Put(Row::Object(app.clone(), object.clone(), owned.clone()))])
+}
+
+/// Whether what is ours of an object is as we left it.
+fn is_intact(owned: &Owned, found: &Inspection) -> bool {
+    let same = owned.uid.as_ref() == Some(&found.uid);
+    same && found.owned.is_some_and(|digest| digest.0.as_slice() == owned.owned.as_slice())
+}
+
+/// An object as it was just applied. What was set right before stays noted until something else is applied.
+fn owned(source: Digest, found: &Inspection, before: Option<&Owned>, now: UnixSeconds) -> Owned {
+    let mut owned = Owned {
         uid: Some(found.uid.clone()),
         source,
         owned: found.owned.map(|digest| digest.0.to_vec()).unwrap_or_default(),
-        release,
-        index: u32::try_from(index).unwrap_or(u32::MAX),
-    }
+        drifted_by: before.and_then(|before| before.drifted_by.clone()),
+        healed: before.filter(|before| before.source == source).and_then(|before| before.healed.clone()),
+    };
+    owned.heal(now);
+    owned
 }
