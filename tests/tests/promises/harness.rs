@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use edge_agent::{
     config::{Address, Config, StateDir},
+    control::{self, Reply, Request},
     logic::app::{PARENT_NAMESPACE, apply_set, parent_name},
+    status::Status,
 };
 use edgefleet::{
     bundle::Bundle,
@@ -24,7 +26,7 @@ use edgefleet::{
 };
 use fleet_broker::{
     keys::{self, Charter, ROOT_FILE},
-    resources::{Assignment, AssignmentState, AssignmentStatus, Cluster},
+    resources::{APPROVE_ANNOTATION, Assignment, AssignmentState, AssignmentStatus, Cluster},
     serve::{self, Running, ServeConfig},
 };
 use protocol::{
@@ -60,6 +62,7 @@ pub(crate) struct Site {
     pub(crate) kubectl: Kubectl,
     pub(crate) folder: TempDir,
     hub: Option<Running>,
+    hub_program: Option<Process>,
     ports: Ports,
     agent: Option<Process>,
     released: u64,
@@ -91,8 +94,9 @@ impl Site {
         let kubectl = Kubectl::new(kubeconfig()?)?;
         let (api, proxied) = proxied_kubeconfig(&kubectl).await?;
         fs::write(folder.path().join("kubeconfig"), proxied)?;
-        let (hub, agent) = (Some(hub), None);
-        let mut site = Self { name, operator, link, api, kubectl, folder, hub, ports, agent, released: 0 };
+        let (hub, hub_program, agent) = (Some(hub), None, None);
+        let mut site =
+            Self { name, operator, link, api, kubectl, folder, hub, hub_program, ports, agent, released: 0 };
         site.join().await?;
         site.start_agent()?;
         site.condition("Connected").await?;
@@ -105,7 +109,7 @@ impl Site {
         self.operator.add_cluster(&cluster, &[("stage".to_owned(), "test".to_owned())]).await?;
         let code = self.operator.join_code(&cluster).await?.to_string();
         let state = self.state();
-        let mut command = Command::new(agent_program()?);
+        let mut command = Command::new(program("edge-agent")?);
         command.args(["join", &code, "--state"]).arg(state.folder());
         command.arg("--kubeconfig").arg(self.folder.path().join("kubeconfig"));
         let mut joining = Process::spawn("edge-agent-join", &command)?;
@@ -123,10 +127,48 @@ impl Site {
 
     /// Starts the agent that has joined.
     pub(crate) fn start_agent(&mut self) -> Result<()> {
-        let mut command = Command::new(agent_program()?);
+        self.start_agent_until(0)
+    }
+
+    /// Starts the agent, which aborts at its `boundary`th boundary; at 0 it only counts them.
+    pub(crate) fn start_agent_until(&mut self, boundary: u64) -> Result<()> {
+        let mut command = Command::new(program("edge-agent")?);
         command.args(["run", "--config"]).arg(self.state().config());
+        command.env("EDGEFLEET_ABORT_AT", boundary.to_string());
         self.agent = Some(Process::spawn("edge-agent", &command)?);
         Ok(())
+    }
+
+    /// Starts the agent by the program `by`, which gets `first`, the state directory, `rest` and the agent's program as
+    /// arguments, and becomes the agent. Returns the process id.
+    pub(crate) fn start_agent_by(&mut self, by: &str, first: &[&str], rest: &[&str]) -> Result<u32> {
+        let mut command = Command::new(by);
+        command.args(first).arg(self.state().folder()).args(rest).arg(program("edge-agent")?);
+        let agent = self.agent.insert(Process::spawn("edge-agent", &command)?);
+        Ok(agent.id())
+    }
+
+    /// The agent's process.
+    pub(crate) fn agent(&mut self) -> Result<&mut Process> {
+        self.agent.as_mut().context("the agent runs")
+    }
+
+    /// Stops the agent in order. Returns what it printed.
+    pub(crate) async fn stop_agent(&mut self) -> Result<String> {
+        let mut agent = self.agent.take().context("the agent runs")?;
+        agent.terminate()?;
+        ensure!(agent.wait(SOON).await?.success(), "the agent did not stop in order");
+        agent.log()
+    }
+
+    /// What the agent says of itself at its control socket.
+    pub(crate) async fn agent_status(&self) -> Result<Status> {
+        let socket = self.state().control();
+        let asked = tokio::task::spawn_blocking(move || control::ask(&socket, &Request::Status));
+        match asked.await?? {
+            Reply::Status(status) => Ok(*status),
+            other @ (Reply::Done | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
+        }
     }
 
     /// Kills the agent, as a power cut would.
@@ -147,19 +189,70 @@ impl Site {
         Ok(())
     }
 
+    /// Starts the hub as a program of its own, on the same folder and ports.
+    pub(crate) async fn start_hub_program(&mut self) -> Result<()> {
+        let folder = self.folder.path();
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let mut command = Command::new(program("fleet-broker")?);
+        command.args(["serve", "--advertise", "127.0.0.1", "--data"]).arg(folder.join("hub"));
+        command.arg("--root").arg(folder.join("keys").join(ROOT_FILE));
+        command.arg("--director-key").arg(folder.join("keys/director.key"));
+        command.args(["--api", &local(self.ports.api), "--broker", &local(self.ports.broker)]);
+        command.args(["--enrol", &local(self.ports.enrol)]);
+        let hub = self.hub_program.insert(Process::spawn("fleet-broker", &command)?);
+        hub.printed("ready", SOON).await
+    }
+
+    /// Kills that program, as a power cut would.
+    pub(crate) fn kill_hub(&mut self) -> Result<()> {
+        self.hub_program.take().context("the hub runs as a program")?.kill9()
+    }
+
     /// Builds, signs and publishes a version of the application, and has it run. Returns the bundle's name.
     pub(crate) async fn deliver(&mut self, manifests: &str) -> Result<String> {
+        let bundle = self.publish(manifests).await?;
+        self.place(&bundle).await?;
+        Ok(bundle)
+    }
+
+    /// Builds, signs and publishes a version of the application. Returns the bundle's name.
+    pub(crate) async fn publish(&mut self, manifests: &str) -> Result<String> {
         let bundle = self.bundle(manifests)?;
-        let name = format!("{APPLICATION}-{}", bundle.release().version);
         self.operator.push(&bundle).await?;
+        Ok(format!("{APPLICATION}-{}", bundle.release().version))
+    }
+
+    /// Has the cluster run a bundle that was published.
+    pub(crate) async fn place(&self, bundle: &str) -> Result<()> {
+        self.put_application(bundle, "test", "Leave").await
+    }
+
+    /// Has the cluster run nothing of the application, with the approval that this needs.
+    pub(crate) async fn remove(&self, bundle: &str) -> Result<()> {
+        self.put_application(bundle, "nowhere", "Remove").await?;
+        let applications = self.operator.applications().await?;
+        let generation = applications.iter().find_map(|one| one.metadata.generation);
+        let generation = generation.context("an application has a generation")?;
+        let application = json!({
+            "apiVersion": "edgefleet.dev/v1alpha1",
+            "kind": "Application",
+            "metadata": {
+                "namespace": self.name, "name": APPLICATION,
+                "annotations": {APPROVE_ANNOTATION: format!("{generation}: it is a test")},
+            },
+        });
+        Ok(self.operator.put_application(application).await?)
+    }
+
+    async fn put_application(&self, bundle: &str, stage: &str, on_unmatch: &str) -> Result<()> {
+        let selector = json!({"matchLabels": {"stage": stage}});
         let application = json!({
             "apiVersion": "edgefleet.dev/v1alpha1",
             "kind": "Application",
             "metadata": {"namespace": self.name, "name": APPLICATION},
-            "spec": {"bundle": name, "placement": {"clusterSelector": {"matchLabels": {"stage": "test"}}}},
+            "spec": {"bundle": bundle, "placement": {"clusterSelector": selector, "onUnmatch": on_unmatch}},
         });
-        self.operator.put_application(application).await?;
-        Ok(name)
+        Ok(self.operator.put_application(application).await?)
     }
 
     fn bundle(&mut self, manifests: &str) -> Result<Bundle> {
@@ -224,6 +317,15 @@ impl Site {
         self.cluster(kind, |cluster| condition_is(cluster, kind, "True")).await
     }
 
+    /// Waits until the hub speaks no more of a condition of the cluster.
+    pub(crate) async fn condition_gone(&self, kind: &str) -> Result<()> {
+        let speaks = |cluster: &Cluster| {
+            let conditions = cluster.status.iter().flat_map(|shown| &shown.conditions);
+            conditions.into_iter().any(|one| one.type_ == kind)
+        };
+        self.cluster(&format!("end of {kind}"), |cluster| !speaks(cluster)).await
+    }
+
     /// Waits until the hub no longer sees the agent.
     pub(crate) async fn is_offline(&self) -> Result<()> {
         self.cluster("Offline", |cluster| condition_is(cluster, "Connected", "False")).await
@@ -263,6 +365,11 @@ impl Site {
         .await
     }
 
+    /// Waits until an object of the site's namespace is there again.
+    pub(crate) async fn get_again(&self, kind: &str, name: &str) -> Result<Value> {
+        self.object(kind, name, |_| true).await
+    }
+
     /// Waits until an object of the site's namespace is gone.
     pub(crate) async fn gone(&self, kind: &str, name: &str) -> Result<()> {
         wait_for(&format!("end of {kind} {name}"), SOON, async || {
@@ -282,8 +389,9 @@ impl Drop for Site {
         let Ok(app) = self.app() else { return };
         let members = format!("{PART_OF}={}", apply_set(&app));
         let parent = parent_name(&app);
-        let deletions: [&[&str]; 2] = [
+        let deletions: [&[&str]; 3] = [
             &["delete", "namespaces,customresourcedefinitions", "-l", &members, "--wait=false"],
+            &["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"],
             &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
         ];
         for deletion in deletions {
@@ -343,11 +451,11 @@ async fn proxied_kubeconfig(kubectl: &Kubectl) -> Result<(CutProxy, String)> {
     Ok((proxy, config.to_string()))
 }
 
-/// The agent as cargo built it, two folders above the tests.
-fn agent_program() -> Result<PathBuf> {
+/// A program as cargo built it, two folders above the tests.
+fn program(name: &str) -> Result<PathBuf> {
     let tests = std::env::current_exe().context("find this test's own program")?;
     let folder = tests.ancestors().nth(2).context("cargo puts tests into deps/")?;
-    let program = folder.join("edge-agent");
+    let program = folder.join(name);
     ensure!(program.is_file(), "{} is missing: run this by tests/run, which builds it", program.display());
     Ok(program)
 }

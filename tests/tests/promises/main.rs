@@ -2,9 +2,12 @@
 //! between them through a proxy that can be cut, and a Kubernetes API server that it reaches through another.
 
 mod agent_killed;
+mod agent_killed_everywhere;
 mod arrives;
 mod broken;
+mod disk_full;
 mod harness;
-mod hub_restart;
+mod hub_killed;
+mod journal_damaged;
 mod offline;
 mod prune;

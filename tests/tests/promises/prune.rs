@@ -61,6 +61,8 @@ async fn too_much_is_not_deleted_at_once() -> Result<()> {
     site.assignment(&refusal, |status| {
         let applied = status.conditions.iter().find(|one| one.type_ == "Applied");
         status.bundle == second
+            && status.state == AssignmentState::Failed
+            && status.message.as_ref().is_some_and(|message| message.contains(&refusal))
             && applied.is_some_and(|one| one.status == "False" && one.message.contains(&refusal))
     })
     .await?;
