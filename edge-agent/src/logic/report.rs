@@ -25,15 +25,17 @@ pub const GATHER: Duration = Duration::from_millis(300);
 /// How long to wait for the hub's acknowledgement before sending again.
 pub const RESEND: Duration = Duration::from_secs(30);
 
-/// Says how an application is. None while it cannot be told yet: right after a start, until every object was
-/// looked at once, what was reported before still stands.
+/// Says how an application is. None while it cannot be told yet: right after a start, until every object that was
+/// applied was looked at once, what was reported before still stands.
 pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
     let current = app.current.as_ref();
+    // What was never applied is known not to be as it should be.
+    let applied = app.inventory.iter().filter(|(_, owned)| owned.uid.is_some());
     let unknown = |object: &ObjectRef| {
         let state = app.objects.get(object);
         state.is_none_or(|state| matches!(state.found, Found::Unknown) && state.failure.is_none())
     };
-    if app.report.is_some() && app.inventory.keys().any(unknown) {
+    if app.report.is_some() && applied.map(|(object, _)| object).any(unknown) {
         return None;
     }
     let tally = current.map(|current| tally(app, current)).unwrap_or_default();
