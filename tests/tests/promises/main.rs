@@ -2,9 +2,14 @@
 //! between them through a proxy that can be cut, and a Kubernetes API server that it reaches through another.
 
 mod agent_killed;
+mod api_away;
 mod arrives;
 mod broken;
 mod harness;
 mod hub_restart;
 mod offline;
 mod prune;
+mod quiet;
+mod scaled;
+mod tenants;
+mod truncated;
