@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post, put};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use protocol::verify::Trust;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -62,10 +63,18 @@ struct Api {
     uploads: Arc<Semaphore>,
     /// Where join codes are asked for.
     joins: mpsc::Sender<JoinRequest>,
+    /// By whose word releases are believed.
+    trust: Option<Arc<Trust>>,
 }
 
-/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`.
-pub fn router(hub: Hub, admin: TokenHash, joins: mpsc::Sender<JoinRequest>) -> Router {
+/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`. Bundles
+/// that no cluster would believe by `trust` are refused; without it, which is an API without a fleet, none is.
+pub fn router(
+    hub: Hub,
+    admin: TokenHash,
+    joins: mpsc::Sender<JoinRequest>,
+    trust: Option<Arc<Trust>>,
+) -> Router {
     let api = Api {
         hub,
         admin,
@@ -73,6 +82,7 @@ pub fn router(hub: Hub, admin: TokenHash, joins: mpsc::Sender<JoinRequest>) -> R
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         joins,
+        trust,
     };
     let authenticated = Router::new()
         .route("/api", get(discovery::core_versions))

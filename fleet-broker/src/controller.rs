@@ -298,8 +298,9 @@ impl Controller {
         let chunks = match self.window(target, encoding, offset).await {
             Ok(chunks) => chunks,
             Err(error) => {
-                tracing::error!(%cluster, %target, %error, "content cannot be read");
-                return;
+                tracing::error!(%cluster, %target, %error, "content cannot be read; publish its bundle again");
+                // The cluster says so at once, and asks again later.
+                messages::window(target, encoding, 0, 0, &[])
             }
         };
         for chunk in chunks {
@@ -319,6 +320,10 @@ impl Controller {
         };
         let len = limits::CHUNK_BYTES * limits::WINDOW_CHUNKS;
         let bytes = store.read_blob(*target.as_bytes(), offset, len).await?;
+        let expected = blob.zstd_len.saturating_sub(offset).min(len as u64);
+        if (bytes.len() as u64) < expected {
+            return Err(StoreError::Corrupt { what: "a blob is shorter than its record".to_owned() });
+        }
         Ok(messages::window(target, encoding, blob.zstd_len, offset, &bytes))
     }
 

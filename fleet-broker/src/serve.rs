@@ -189,7 +189,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let server = format!("https://{advertise}:{}", api.port());
     let admin = admin(&kubeconfig, &server, &store, authority.certificate_pem()).await?;
     let (joins_in, joins) = mpsc::channel(JOINS);
-    let router = api::router(hub.clone(), admin, joins_in);
+    let router = api::router(hub.clone(), admin, joins_in, Some(Arc::new(trust.clone())));
     let (stop_api, api_stopped) = oneshot::channel();
     let served = tokio::spawn(api::serve(listener, api_tls(&authority, &names)?, router, async {
         drop(api_stopped.await);

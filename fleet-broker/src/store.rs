@@ -81,7 +81,7 @@ pub enum Write {
         /// Which of them.
         key: String,
     },
-    /// Writes a blob; one that is there already is left as it is.
+    /// Writes a blob; one that is there already is left as it is, unless it is damaged.
     PutBlob(Blob),
 }
 
@@ -446,7 +446,13 @@ impl Blob {
             .prepare_cached("INSERT OR IGNORE INTO blobs (digest, len, zstd_len) VALUES (?, ?, ?)")?
             .execute(params![self.digest, self.len, self.zstd.len()])?;
         if added == 0 {
-            return Ok(());
+            if self.is_kept(transaction)? {
+                return Ok(());
+            }
+            transaction
+                .prepare_cached("UPDATE blobs SET len = ?, zstd_len = ? WHERE digest = ?")?
+                .execute(params![self.len, self.zstd.len(), self.digest])?;
+            transaction.prepare_cached("DELETE FROM blob_rows WHERE digest = ?")?.execute([self.digest])?;
         }
         let mut insert =
             transaction.prepare_cached("INSERT INTO blob_rows (digest, position, bytes) VALUES (?, ?, ?)")?;
@@ -454,6 +460,23 @@ impl Blob {
             insert.execute(params![self.digest, position, bytes])?;
         }
         Ok(())
+    }
+
+    /// Whether what is kept under the digest is this very blob.
+    fn is_kept(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        let recorded: u64 = transaction
+            .prepare_cached("SELECT zstd_len FROM blobs WHERE digest = ?")?
+            .query_row([self.digest], |row| row.get(0))?;
+        let mut select =
+            transaction.prepare_cached("SELECT bytes FROM blob_rows WHERE digest = ? ORDER BY position")?;
+        let mut rows = select.query([self.digest])?;
+        let mut wanted = self.zstd.chunks(BLOB_ROW_LEN);
+        while let Some(row) = rows.next()? {
+            if wanted.next() != Some(row.get_ref(0)?.as_blob()?) {
+                return Ok(false);
+            }
+        }
+        Ok(wanted.next().is_none() && recorded == self.zstd.len() as u64)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -40,7 +42,9 @@ enum Link {
 #[derive(Debug)]
 pub struct CutProxy {
     address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     link: watch::Sender<Link>,
+    accepted: Arc<AtomicUsize>,
     _connections: JoinSet<()>,
 }
 
@@ -53,15 +57,27 @@ impl CutProxy {
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("listen for the proxy")?;
         let address = listener.local_addr()?;
-        let link = watch::Sender::new(Link::Up);
+        let (target, link) = (watch::Sender::new(target), watch::Sender::new(Link::Up));
+        let accepted = Arc::<AtomicUsize>::default();
         let mut connections = JoinSet::new();
-        connections.spawn(serve(listener, target, link.subscribe()));
-        Ok(Self { address, link, _connections: connections })
+        connections.spawn(serve(listener, target.subscribe(), link.subscribe(), Arc::clone(&accepted)));
+        Ok(Self { address, target, link, accepted, _connections: connections })
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Connections that clients have made so far, those that were closed at once among them.
+    pub fn connections(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Leads to another server from now on, as when somebody takes over the name of the first: connections to that
+    /// one are closed.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Closes all connections, and every new one at once.
@@ -81,25 +97,38 @@ impl CutProxy {
     }
 }
 
-async fn serve(listener: TcpListener, target: SocketAddr, link: watch::Receiver<Link>) {
+async fn serve(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    link: watch::Receiver<Link>,
+    accepted: Arc<AtomicUsize>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(connect(client, target, link.clone()));
+        accepted.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(connect(client, target.clone(), link.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// One connection: both of its directions end together, when either end closes or the link is cut.
-async fn connect(client: TcpStream, target: SocketAddr, mut link: watch::Receiver<Link>) {
+/// One connection: both of its directions end together, when either end closes, or the link is cut or leads
+/// elsewhere.
+async fn connect(
+    client: TcpStream,
+    mut target: watch::Receiver<SocketAddr>,
+    mut link: watch::Receiver<Link>,
+) {
     if pass(&mut link).await.is_break() {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let address = *target.borrow_and_update();
+    let Ok(server) = TcpStream::connect(address).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
         () = carry(from_client, to_server, link.clone()) => {}
         () = carry(from_server, to_client, link) => {}
+        _ = target.changed() => {}
     }
 }
 
@@ -187,6 +216,20 @@ mod tests {
         proxy.restore();
         let mut restored = TcpStream::connect(proxy.address()).await?;
         assert_eq!(echo(&mut restored, "again").await?, "again");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn leads_elsewhere_and_closes_what_led_to_the_first() -> Result<()> {
+        let (proxy, _server) = proxied_echo().await?;
+        let mut old = TcpStream::connect(proxy.address()).await?;
+        echo(&mut old, "hello").await?;
+        let (second, _second_server) = proxied_echo().await?;
+        proxy.lead_to(second.address());
+        assert!(echo(&mut old, "there?").await.is_err());
+        let mut new = TcpStream::connect(proxy.address()).await?;
+        assert_eq!(echo(&mut new, "again").await?, "again");
+        assert_eq!((proxy.connections(), second.connections()), (2, 1));
         Ok(())
     }
 

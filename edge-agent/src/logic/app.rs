@@ -216,14 +216,15 @@ impl ObjectState {
 }
 
 impl App {
-    /// Whether every object of the inventory was looked at since the process started. Until then, what was reported
-    /// before still stands.
+    /// Whether every object that was applied was looked at since the process started. Until then, what was reported
+    /// before still stands; what was never applied is known not to be as it should be.
     pub fn is_observed(&self) -> bool {
+        let applied = self.inventory.iter().filter(|(_, owned)| owned.uid.is_some());
         let is_unknown = |object: &ObjectRef| {
             let state = self.objects.get(object);
             state.is_none_or(|state| matches!(state.found, Found::Unknown) && state.failure.is_none())
         };
-        !self.inventory.keys().any(is_unknown)
+        !applied.map(|(object, _)| object).any(is_unknown)
     }
 
     /// Whether the object at `index` of what is enforced was applied as it is now meant.

@@ -197,16 +197,29 @@ impl Agent {
             Piece::Store(chunk) => effects.push(Effect::Record(vec![Entry::Chunk(chunk)])),
             Piece::Refused(why) => {
                 effects.push(Effect::Record(vec![Entry::DropContent(target)]));
-                self.alarm(now, "Content", format!("content {}: {why}", target.short()));
+                self.alarm(now, "Content", format!("{}: {why}", self.content_name(target)));
             }
             Piece::Whole(target, bytes) => self.release_came(now, target, &bytes, effects),
+        }
+    }
+
+    /// Content as people know it: a release, or what a release consists of.
+    pub(super) fn content_name(&self, target: Digest) -> String {
+        let named = |app: &App| app.named.as_ref().is_some_and(|named| named.accepted.release == target);
+        let releases = self.apps.values().flat_map(|app| app.staged.iter().chain(&app.current));
+        match releases.map(|current| &current.release).find(|release| release.pack == target) {
+            Some(release) => format!("content {} of {} {}", target.short(), release.app, release.version),
+            None => match self.apps.iter().find(|(_, app)| named(app)) {
+                Some((id, _)) => format!("release {} of {id}", target.short()),
+                None => format!("content {}", target.short()),
+            },
         }
     }
 
     fn release_came(&mut self, now: Now, target: Digest, bytes: &[u8], effects: &mut Vec<Effect>) {
         if Digest::of(bytes) != target {
             self.transfers.fail(target, "it is not what was asked for", now.monotonic);
-            return self.alarm(now, "Content", format!("release {} came altered", target.short()));
+            return self.alarm(now, "Content", format!("{}: it came altered", self.content_name(target)));
         }
         let named = |app: &App| app.named.as_ref().is_some_and(|named| named.accepted.release == target);
         let ids: Vec<AppId> =

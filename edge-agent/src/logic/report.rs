@@ -25,8 +25,8 @@ pub const GATHER: Duration = Duration::from_millis(300);
 /// How long to wait for the hub's acknowledgement before sending again.
 pub const RESEND: Duration = Duration::from_secs(30);
 
-/// Says how an application is. None while it cannot be told yet: right after a start, until every object was
-/// looked at once, what was reported before still stands.
+/// Says how an application is. None while it cannot be told yet: right after a start, until every object that was
+/// applied was looked at once, what was reported before still stands.
 pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
     let current = app.current.as_ref();
     if app.report.is_some() && !app.is_observed() {

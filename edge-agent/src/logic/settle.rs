@@ -119,15 +119,20 @@ impl Agent {
         let Some(staged) = &app.staged else {
             return Some((
                 "WaitingForContent",
-                format!("release {} is on its way", named.accepted.release.short()),
+                format!(
+                    "release {} is on its way{}",
+                    named.accepted.release.short(),
+                    self.transfers.trouble(&named.accepted.release)
+                ),
             ));
         };
         let content = self.transfers.stored.get(&staged.release.pack);
         if content.is_none_or(|content| content.check != Check::Good) {
             let have = content.map_or(0, |content| content.held.have);
+            let trouble = self.transfers.trouble(&staged.release.pack);
             return Some((
                 "WaitingForContent",
-                format!("{have} bytes of {} are here", staged.release.version),
+                format!("{have} bytes of {} are here{trouble}", staged.release.version),
             ));
         }
         if let Some(hold) = self.hold() {

@@ -163,11 +163,12 @@ impl Agent {
         let why = if let Outcome::ContentBad(why) = outcome {
             why
         } else {
-            format!("content {} could not be checked: {outcome:?}", pack.short())
+            format!("it could not be checked: {outcome:?}")
         };
+        let what = self.content_name(pack);
         self.transfers.fail(pack, "it does not match its release", now.monotonic);
         effects.push(Effect::Record(vec![Entry::DropContent(pack)]));
-        self.alarm(now, "Content", why);
+        self.alarm(now, "Content", format!("{what}: {why}"));
     }
 }
 

@@ -72,7 +72,18 @@ pub struct Transfers {
     /// What the journal holds.
     pub stored: BTreeMap<Digest, Content>,
     active: Option<Active>,
-    failures: BTreeMap<Digest, (u32, Duration)>,
+    failures: BTreeMap<Digest, Failed>,
+}
+
+/// Fetching that failed.
+#[derive(Debug)]
+struct Failed {
+    /// How often in a row.
+    times: u32,
+    /// When to ask again.
+    retry_at: Duration,
+    /// Why the last time.
+    why: &'static str,
 }
 
 #[derive(Debug)]
@@ -96,7 +107,7 @@ pub enum Piece {
     Whole(Digest, Vec<u8>),
     /// It was kept in memory.
     Kept,
-    /// It is beyond what was signed, or the hub has no such content.
+    /// It is beyond what was signed, or the hub has no such content, or not all of it.
     Refused(&'static str),
 }
 
@@ -118,7 +129,9 @@ impl Transfers {
                 (active, late)
             }
             None => {
-                let ready = |need: &&Need| self.failures.get(&need.target).is_none_or(|(_, at)| *at <= now);
+                let ready = |need: &&Need| {
+                    self.failures.get(&need.target).is_none_or(|failed| failed.retry_at <= now)
+                };
                 let need = *needs.iter().find(ready)?;
                 let active = Active { need, memory: Vec::new(), window_end: 0, deadline: now };
                 (self.active.insert(active), true)
@@ -154,8 +167,11 @@ impl Transfers {
         if known.is_some_and(|known| known != chunk.total) {
             return self.fail(chunk.target, "its length changed on the way", now);
         }
-        if chunk.offset != offset(active, stored) || chunk.bytes.is_empty() {
+        if chunk.offset != offset(active, stored) {
             return Piece::Ignored;
+        }
+        if chunk.bytes.is_empty() {
+            return self.fail(chunk.target, "it ends before its length", now);
         }
         active.deadline = now + PIECE_TIMEOUT;
         match chunk.encoding {
@@ -168,9 +184,16 @@ impl Transfers {
     pub fn fail(&mut self, target: Digest, why: &'static str, now: Duration) -> Piece {
         self.active = self.active.take().filter(|active| active.need.target != target);
         self.stored.remove(&target);
-        let times = self.failures.get(&target).map_or(0, |(times, _)| *times) + 1;
-        self.failures.insert(target, (times, now + backoff::wait(times, &target.to_string())));
+        let times = self.failures.get(&target).map_or(0, |failed| failed.times) + 1;
+        let retry_at = now + backoff::wait(times, &target.to_string());
+        self.failures.insert(target, Failed { times, retry_at, why });
         Piece::Refused(why)
+    }
+
+    /// How often content failed to come, and why the last time; empty if it did not.
+    pub fn trouble(&self, target: &Digest) -> String {
+        let failed = self.failures.get(target);
+        failed.map_or_else(String::new, |failed| format!("; failed {} times: {}", failed.times, failed.why))
     }
 
     /// The link is new: what was asked for on the old one will not come.
@@ -182,7 +205,10 @@ impl Transfers {
 
     /// When to ask again, if nothing comes.
     pub fn next_time(&self, needs: &[Need]) -> Option<Duration> {
-        let retry = needs.iter().filter_map(|need| self.failures.get(&need.target).map(|(_, at)| *at)).min();
+        let retry = needs
+            .iter()
+            .filter_map(|need| self.failures.get(&need.target).map(|failed| failed.retry_at))
+            .min();
         self.active.as_ref().map(|active| active.deadline).or(retry)
     }
 

@@ -8,6 +8,7 @@ use kube::{
     Api, Client, Config,
     api::{ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
+    core::Status,
 };
 use protocol::{enrol::JoinCode, ids::ClusterId};
 use serde::de::DeserializeOwned;
@@ -30,7 +31,15 @@ pub enum HubError {
         #[source]
         source: Box<kube::config::KubeconfigError>,
     },
-    /// The hub did not do what was asked.
+    /// The hub answered that it will not do what was asked.
+    #[error("cannot {what}: {}", .status.message)]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Its answer.
+        status: Box<Status>,
+    },
+    /// The hub was not reached, or its answer not understood.
     #[error("cannot {what}")]
     Request {
         /// What was asked.
@@ -186,12 +195,16 @@ impl Hub {
 impl HubError {
     /// The API's own code, where the hub answered at all.
     pub fn code(&self) -> Option<u16> {
-        let Self::Request { source, .. } = self else { return None };
-        if let kube::Error::Api(status) = source.as_ref() { Some(status.code) } else { None }
+        if let Self::Refused { status, .. } = self { Some(status.code) } else { None }
     }
 }
 
 fn failed(what: &str) -> impl Fn(kube::Error) -> HubError + use<> {
     let what = what.to_owned();
-    move |source| HubError::Request { what: what.clone(), source: Box::new(source) }
+    move |source| {
+        if let kube::Error::Api(status) = source {
+            return HubError::Refused { what: what.clone(), status };
+        }
+        HubError::Request { what: what.clone(), source: Box::new(source) }
+    }
 }

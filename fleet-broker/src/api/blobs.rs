@@ -18,16 +18,15 @@ const READ_LEN: usize = 256 * 1024;
 /// The header with the length of the content, which is sent compressed.
 const CONTENT_LEN_HEADER: HeaderName = HeaderName::from_static("x-edgefleet-content-length");
 
-/// Takes content. 201 when it is new, 200 when it was here.
+/// Takes content. 201 when it is new, 200 when it was here: then what is kept is compared, and mended if the disk
+/// has damaged it.
 pub(super) async fn put(
     State(api): State<Api>,
     Path(digest): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
     let digest = parse_digest(&digest)?;
-    if let Some(info) = api.hub.store().blob(digest).await.map_err(store_failed)? {
-        return Ok(json_response(StatusCode::OK, &info_json(digest, info.len)));
-    }
+    let known = api.hub.store().blob(digest).await.map_err(store_failed)?.is_some();
     let _permit = api.uploads.try_acquire().map_err(|_| reply::too_many("uploads"))?;
     let body = request.into_body();
     if body.size_hint().lower() > BLOB_MAX_LEN as u64 {
@@ -44,7 +43,8 @@ pub(super) async fn put(
     }
     let blob = writer.finish(digest).map_err(|error| refused(&error))?;
     api.hub.store().commit(vec![Write::PutBlob(blob)]).await.map_err(store_failed)?;
-    Ok(json_response(StatusCode::CREATED, &info_json(digest, len)))
+    let code = if known { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(json_response(code, &info_json(digest, len)))
 }
 
 /// Gives content back, as the zstd frame in which it is kept.

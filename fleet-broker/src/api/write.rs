@@ -3,7 +3,10 @@
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kube::core::response::StatusSummary;
+use protocol::verify::Trust;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,10 +17,11 @@ use super::negotiate;
 use super::params::{self, Params};
 use super::read::object_response;
 use super::reply::{Refusal, json_response, with_warnings};
+use crate::logic::fleet::believe;
 use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, Written};
 use crate::random;
-use crate::resources::{GROUP, Kind};
+use crate::resources::{FieldError, GROUP, Kind};
 
 /// What the body of a DELETE may say, besides the query.
 #[derive(Debug, Default, Deserialize)]
@@ -44,6 +48,9 @@ pub(super) async fn create(
     let form = negotiate::form(request.headers(), false)?;
     let actor = Actor::of(&request);
     let object = body::json(request).await?;
+    if let (Kind::Bundle, Some(trust)) = (kind, &api.trust) {
+        believed(trust, &namespace, &object)?;
+    }
     let uid = random::uid();
     let validation = params.field_validation;
     let written = decide(&api, &actor, params.dry_run, move |transaction| {
@@ -119,6 +126,21 @@ pub(super) async fn delete(
         Deleted::Gone(object) => json_response(StatusCode::OK, &deletion_json(kind, &object)),
         Deleted::Terminating(object) => json_response(StatusCode::OK, object.value()),
     })
+}
+
+/// Refuses a bundle that no cluster would believe. What does not read is left to the rules of its kind.
+fn believed(trust: &Trust, namespace: &str, bundle: &Value) -> Result<(), Failure> {
+    let text = |pointer: &str| bundle.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (name, release) = (text("/metadata/name"), STANDARD.decode(text("/spec/release")));
+    let Some(problem) = release.ok().and_then(|release| believe(trust, namespace, name, &release).err())
+    else {
+        return Ok(());
+    };
+    let why = format!(
+        "{problem}; build it for namespaces of its tenant, and sign it with release keys that this fleet's root \
+         names for the tenant (edgefleet bundle sign)"
+    );
+    Err(failure::invalid(Kind::Bundle, name, &[FieldError::invalid("spec.release", "<bytes>", &why)]))
 }
 
 /// Decides a write, and unless it is a dry run, makes it.

@@ -414,14 +414,7 @@ impl Fleet {
 
     /// A bundle whose release is not believed is kept with the reason, for whoever asks why nothing happens.
     fn release(&self, (tenant, name): &(Name, String), record: BundleRecord) -> Result<Release, String> {
-        let verified: Verified<documents::Release> = self
-            .trust
-            .release(&record.release)
-            .map_err(|error| format!("bundle {name}: {}", chain(&error)))?;
-        let named = format!("{}-{}", verified.app.name, verified.version);
-        if &verified.app.tenant != tenant || &named != name {
-            return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
-        }
+        let verified = believe(&self.trust, tenant.as_str(), name, &record.release)?;
         Ok(Release { bytes: record.release, verified })
     }
 
@@ -485,6 +478,24 @@ impl Cluster {
     fn told(&self, id: &AppId) -> Option<&DesiredRelease> {
         self.signed.as_ref()?.desired.release_of(id)
     }
+}
+
+/// The release in a bundle of this name.
+///
+/// # Errors
+/// Why no cluster would believe it.
+pub fn believe(
+    trust: &Trust,
+    tenant: &str,
+    name: &str,
+    release: &[u8],
+) -> Result<Verified<documents::Release>, String> {
+    let verified = trust.release(release).map_err(|error| format!("bundle {name}: {}", chain(&error)))?;
+    let named = format!("{}-{}", verified.app.name, verified.version);
+    if verified.app.tenant.as_str() != tenant || named != name {
+        return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
+    }
+    Ok(verified)
 }
 
 /// An error with all of its causes, in one sentence for people.

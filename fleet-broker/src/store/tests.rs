@@ -172,3 +172,40 @@ async fn opening_says_what_is_wrong() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_damaged_blob_is_mended_when_it_is_written_again() {
+    let folder = TempDir::new().unwrap();
+    let content = vec![7; 300];
+    let digest = *protocol::ids::Digest::of(&content).as_bytes();
+    let blob = || {
+        let mut writer = BlobWriter::new().unwrap();
+        writer.write(&content).unwrap();
+        Write::PutBlob(writer.finish(digest).unwrap())
+    };
+    let damages = [
+        "UPDATE blob_rows SET bytes = substr(bytes, 1, 5)",
+        "DELETE FROM blob_rows",
+        "UPDATE blobs SET zstd_len = 5",
+        "INSERT INTO blob_rows SELECT digest, 1, bytes FROM blob_rows",
+    ];
+    for damage in damages {
+        let store = reopen(&folder);
+        store.commit(vec![blob()]).await.unwrap();
+        drop(store);
+        // Alone, once the thread of the handle before has closed the file.
+        let connection = loop {
+            if let Ok(connection) = open(&path(&folder)) {
+                break connection;
+            }
+        };
+        assert_eq!(connection.execute(damage, []).unwrap(), 1, "{damage}");
+        drop(connection);
+        let store = reopen(&folder);
+        store.commit(vec![blob()]).await.unwrap();
+        let info = store.blob(digest).await.unwrap().unwrap();
+        let frame = store.read_blob(digest, 0, BLOB_ROW_LEN).await.unwrap();
+        assert_eq!((frame.len() as u64, info.len), (info.zstd_len, 300), "{damage}");
+        assert_eq!(zstd::decode_all(frame.as_slice()).unwrap(), content, "{damage}");
+    }
+}

@@ -15,13 +15,14 @@ use edge_agent::{
     journal::{Held, Journal, MAX_BYTES},
     logic::entry::Row,
 };
+use edgefleet::bundle::Bundle;
 use fleet_broker::resources::AssignmentState;
 use futures::future::try_join_all;
 use protocol::ids::Digest;
 use serde_json::{Value, json};
 use tests::wait_for;
 
-use crate::harness::Site;
+use crate::harness::{Site, name_of};
 
 /// Sites that are tried at once: an agent mostly waits, for a link, an answer, or the next look.
 const LANES: u64 = 4;
@@ -55,7 +56,7 @@ type End = BTreeSet<String>;
 struct Lane {
     site: Site,
     /// The two versions of the application.
-    bundles: [String; 2],
+    bundles: [Bundle; 2],
     /// How each move ends.
     ends: BTreeMap<Move, End>,
     /// Identities at the end of the last move.
@@ -136,8 +137,8 @@ impl Lane {
     async fn prepare(&self, made: Move) -> Result<()> {
         let [first, second] = &self.bundles;
         match made {
-            Move::Install => self.site.place(first).await,
-            Move::Upgrade => self.site.place(second).await,
+            Move::Install => self.site.place(first).await.map(drop),
+            Move::Upgrade => self.site.place(second).await.map(drop),
             Move::Heal => {
                 self.site.kubectl(&["scale", "deployment/web", "--replicas=5"]).await?;
                 self.site.kubectl(&["delete", "configmap", "same"]).await.map(drop)
@@ -173,7 +174,7 @@ impl Lane {
         let bundle = &self.bundles[usize::from(made != Move::Install)];
         let shown = self.site.operator.assignments().await?;
         let shown = shown.into_iter().find_map(|one| one.status).context("an assignment")?;
-        let is = &shown.bundle == bundle && shown.state == AssignmentState::Updated;
+        let is = shown.bundle == name_of(bundle) && shown.state == AssignmentState::Updated;
         ensure!(is, "{shown:#?}");
         if made == Move::Heal {
             let drifted = shown.conditions.iter().find(|one| one.type_ == "Drifted");

@@ -30,8 +30,11 @@ use fleet_broker::{
     serve::{self, Running, ServeConfig},
 };
 use protocol::{
-    documents::{Adopt, NamespacePattern},
+    codec,
+    cose::{self, Binding},
+    documents::{Adopt, Document as _, NamespacePattern, Root},
     ids::{AppId, ClusterId, FleetId, Name},
+    keys::SigningKey,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -45,6 +48,12 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// The one application of every site.
 pub(crate) const APPLICATION: &str = "web";
+
+/// The folder of the fleet's keys.
+pub(crate) const KEYS: &str = "keys";
+
+/// The folder with the other tenant's release keys.
+pub(crate) const OTHER_KEYS: &str = "other-keys";
 
 /// The label by which the ApplySet of KEP-3659 knows its members.
 const PART_OF: &str = "applyset.kubernetes.io/part-of";
@@ -66,6 +75,8 @@ pub(crate) struct Site {
     ports: Ports,
     agent: Option<Process>,
     released: u64,
+    /// What was built, and may stand on the shared cluster.
+    apps: BTreeSet<AppId>,
 }
 
 /// Where a hub listens.
@@ -82,7 +93,7 @@ impl Site {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
         make_keys(folder.path(), &name)?;
-        let director = folder.path().join("keys/director.key");
+        let director = folder.path().join(KEYS).join("director.key");
         let hub = start_hub(folder.path(), Ports::default(), &director).await?;
         let ports = Ports {
             api: hub.api.port(),
@@ -95,8 +106,21 @@ impl Site {
         let (api, proxied) = proxied_kubeconfig(&kubectl).await?;
         fs::write(folder.path().join("kubeconfig"), proxied)?;
         let (hub, hub_program, agent) = (Some(hub), None, None);
-        let mut site =
-            Self { name, operator, link, api, kubectl, folder, hub, hub_program, ports, agent, released: 0 };
+        let (released, apps) = (0, BTreeSet::new());
+        let mut site = Self {
+            name,
+            operator,
+            link,
+            api,
+            kubectl,
+            folder,
+            hub,
+            hub_program,
+            ports,
+            agent,
+            released,
+            apps,
+        };
         site.join().await?;
         site.start_agent()?;
         site.condition("Connected").await?;
@@ -118,6 +142,11 @@ impl Site {
         config.broker = Address { host: "127.0.0.1".to_owned(), port: self.link.address().port() };
         fs::write(state.config(), config.to_text()?)?;
         Ok(())
+    }
+
+    /// Where the hub listens for clusters.
+    pub(crate) fn hub_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.broker))
     }
 
     /// Where the agent keeps its state.
@@ -184,7 +213,7 @@ impl Site {
 
     /// Starts the hub again, on the same folder and ports.
     pub(crate) async fn start_hub(&mut self) -> Result<()> {
-        let director = self.folder.path().join("keys/director.key");
+        let director = self.folder.path().join(KEYS).join("director.key");
         self.hub = Some(start_hub(self.folder.path(), self.ports, &director).await?);
         Ok(())
     }
@@ -211,57 +240,23 @@ impl Site {
     /// Builds, signs and publishes a version of the application, and has it run. Returns the bundle's name.
     pub(crate) async fn deliver(&mut self, manifests: &str) -> Result<String> {
         let bundle = self.publish(manifests).await?;
-        self.place(&bundle).await?;
+        self.place(&bundle).await
+    }
+
+    /// Builds, signs and publishes a version of the application.
+    pub(crate) async fn publish(&mut self, manifests: &str) -> Result<Bundle> {
+        let plan = self.plan(&self.app()?);
+        let bundle = self.build(&plan, manifests, &self.signers(&self.name))?;
+        self.operator.push(&bundle).await?;
         Ok(bundle)
     }
 
-    /// Builds, signs and publishes a version of the application. Returns the bundle's name.
-    pub(crate) async fn publish(&mut self, manifests: &str) -> Result<String> {
-        let bundle = self.bundle(manifests)?;
-        self.operator.push(&bundle).await?;
-        Ok(format!("{APPLICATION}-{}", bundle.release().version))
-    }
-
-    /// Has the cluster run a bundle that was published.
-    pub(crate) async fn place(&self, bundle: &str) -> Result<()> {
-        self.put_application(bundle, "test", "Leave").await
-    }
-
-    /// Has the cluster run nothing of the application, with the approval that this needs.
-    pub(crate) async fn remove(&self, bundle: &str) -> Result<()> {
-        self.put_application(bundle, "nowhere", "Remove").await?;
-        let applications = self.operator.applications().await?;
-        let generation = applications.iter().find_map(|one| one.metadata.generation);
-        let generation = generation.context("an application has a generation")?;
-        let application = json!({
-            "apiVersion": "edgefleet.dev/v1alpha1",
-            "kind": "Application",
-            "metadata": {
-                "namespace": self.name, "name": APPLICATION,
-                "annotations": {APPROVE_ANNOTATION: format!("{generation}: it is a test")},
-            },
-        });
-        Ok(self.operator.put_application(application).await?)
-    }
-
-    async fn put_application(&self, bundle: &str, stage: &str, on_unmatch: &str) -> Result<()> {
-        let selector = json!({"matchLabels": {"stage": stage}});
-        let application = json!({
-            "apiVersion": "edgefleet.dev/v1alpha1",
-            "kind": "Application",
-            "metadata": {"namespace": self.name, "name": APPLICATION},
-            "spec": {"bundle": bundle, "placement": {"clusterSelector": selector, "onUnmatch": on_unmatch}},
-        });
-        Ok(self.operator.put_application(application).await?)
-    }
-
-    fn bundle(&mut self, manifests: &str) -> Result<Bundle> {
+    /// The next version of an application.
+    pub(crate) fn plan(&mut self, app: &AppId) -> Plan {
         self.released += 1;
-        let texts = [SourceText { name: self.name.clone(), text: manifests.to_owned() }];
-        let namespace = Name::new(&*self.name)?;
-        let rules = Rules { namespace, cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
-        let plan = Plan {
-            app: self.app()?,
+        self.apps.insert(app.clone());
+        Plan {
+            app: app.clone(),
             version: format!("1.0.{}", self.released),
             counter: self.released,
             floor: 0,
@@ -271,19 +266,73 @@ impl Site {
             adopt: Adopt::Never,
             max_deletes: None,
             affects_link: false,
-        };
-        let mut bundle = Bundle::new(&release::build(&plan, manifest::parse(&texts, &rules)?.objects)?)?;
-        let folder = self.folder.path().join("keys");
-        let trust = keys::load_root(&folder.join(ROOT_FILE))?;
-        // Two, because a namespace is an object of the whole cluster.
-        for name in ["release-1.key", "release-2.key"] {
-            bundle.sign(&trust.root().fleet, &keys::load_signing_key(&folder.join(name))?.key)?;
+        }
+    }
+
+    /// A bundle of these manifests with these signatures. Objects that name no namespace are in the tenant's.
+    pub(crate) fn build(&self, plan: &Plan, manifests: &str, signers: &[PathBuf]) -> Result<Bundle> {
+        let texts = [SourceText { name: self.name.clone(), text: manifests.to_owned() }];
+        let namespace = plan.app.tenant.clone();
+        let rules = Rules { namespace, cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
+        let mut bundle = Bundle::new(&release::build(plan, manifest::parse(&texts, &rules)?.objects)?)?;
+        for path in signers {
+            bundle.sign(&FleetId::new(&*self.name)?, &keys::load_signing_key(path)?.key)?;
         }
         Ok(bundle)
     }
 
-    fn app(&self) -> Result<AppId> {
+    /// The release keys of a tenant: both, because a namespace is an object of the whole cluster.
+    pub(crate) fn signers(&self, tenant: &str) -> Vec<PathBuf> {
+        let folder = self.folder.path().join(if tenant == self.name { KEYS } else { OTHER_KEYS });
+        ["release-1.key", "release-2.key"].map(|name| folder.join(name)).to_vec()
+    }
+
+    /// Has a bundle run that was published. Returns its name.
+    pub(crate) async fn place(&self, bundle: &Bundle) -> Result<String> {
+        self.put_application(bundle, "test", "Leave", json!({})).await?;
+        Ok(name_of(bundle))
+    }
+
+    /// Has the bundle's application run nowhere, with the approval that this needs.
+    pub(crate) async fn remove(&self, bundle: &Bundle) -> Result<()> {
+        self.put_application(bundle, "nowhere", "Remove", json!({})).await?;
+        let applications = self.operator.applications().await?;
+        let name = bundle.release().app.name.as_str();
+        let generation = applications.iter().find(|one| one.metadata.name.as_deref() == Some(name));
+        let generation = generation.and_then(|one| one.metadata.generation).context("its generation")?;
+        let approval = json!({APPROVE_ANNOTATION: format!("{generation}: it is a test")});
+        self.put_application(bundle, "nowhere", "Remove", approval).await
+    }
+
+    async fn put_application(
+        &self,
+        bundle: &Bundle,
+        stage: &str,
+        on_unmatch: &str,
+        annotations: Value,
+    ) -> Result<()> {
+        let AppId { tenant, name } = &bundle.release().app;
+        let selector = json!({"matchLabels": {"stage": stage}});
+        let application = json!({
+            "apiVersion": "edgefleet.dev/v1alpha1",
+            "kind": "Application",
+            "metadata": {"namespace": tenant.as_str(), "name": name.as_str(), "annotations": annotations},
+            "spec": {
+                "bundle": name_of(bundle),
+                "placement": {"clusterSelector": selector, "onUnmatch": on_unmatch},
+            },
+        });
+        Ok(self.operator.put_application(application).await?)
+    }
+
+    /// The site's one application, unless a test makes others.
+    pub(crate) fn app(&self) -> Result<AppId> {
         Ok(AppId::new(&self.name, APPLICATION)?)
+    }
+
+    /// The same application of the fleet's other tenant, which has release keys and a namespace of its own.
+    pub(crate) fn other_app(&self) -> Result<AppId> {
+        Ok(AppId::new(other_tenant(&self.name), APPLICATION)?)
     }
 
     /// The label value of the application's objects.
@@ -314,7 +363,14 @@ impl Site {
 
     /// Waits until a condition of the cluster is true at the hub.
     pub(crate) async fn condition(&self, kind: &str) -> Result<()> {
-        self.cluster(kind, |cluster| condition_is(cluster, kind, "True")).await
+        self.cluster(kind, |cluster| condition_is(cluster, kind, "True")).await.map(drop)
+    }
+
+    /// The message of a condition of the cluster at the hub, once it is true.
+    pub(crate) async fn told(&self, kind: &str) -> Result<String> {
+        let cluster = self.cluster(kind, |cluster| condition_is(cluster, kind, "True")).await?;
+        let [_, _, message] = condition(&cluster, kind).with_context(|| format!("{kind} is told"))?;
+        Ok(message.to_owned())
     }
 
     /// Waits until the hub speaks no more of a condition of the cluster.
@@ -323,21 +379,30 @@ impl Site {
             let conditions = cluster.status.iter().flat_map(|shown| &shown.conditions);
             conditions.into_iter().any(|one| one.type_ == kind)
         };
-        self.cluster(&format!("end of {kind}"), |cluster| !speaks(cluster)).await
+        self.cluster(&format!("end of {kind}"), |cluster| !speaks(cluster)).await.map(drop)
     }
 
     /// Waits until the hub no longer sees the agent.
     pub(crate) async fn is_offline(&self) -> Result<()> {
-        self.cluster("Offline", |cluster| condition_is(cluster, "Connected", "False")).await
+        self.cluster("Offline", |cluster| condition_is(cluster, "Connected", "False")).await.map(drop)
     }
 
-    async fn cluster(&self, what: &str, wanted: impl Fn(&Cluster) -> bool) -> Result<()> {
+    /// Waits until the hub shows the cluster as `wanted`, and returns all that it shows.
+    pub(crate) async fn cluster(&self, what: &str, wanted: impl Fn(&Cluster) -> bool) -> Result<Cluster> {
         wait_for(what, SOON, async || {
             let clusters = self.operator.clusters().await?;
-            ensure!(clusters.iter().any(&wanted), "{clusters:#?}");
-            Ok(())
+            clusters.iter().find(|cluster| wanted(cluster)).cloned().ok_or_else(|| anyhow!("{clusters:#?}"))
         })
         .await
+    }
+
+    /// What `edge-agent status` prints, as text for people, or as JSON.
+    pub(crate) fn status(&self, form: &[&str]) -> Result<String> {
+        let mut command = Command::new(program("edge-agent")?);
+        command.args(["status", "--state"]).arg(self.state().folder()).args(form);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Runs kubectl in the site's namespace, past the proxy.
@@ -386,43 +451,74 @@ impl Drop for Site {
     fn drop(&mut self) {
         // First the agent, which would put everything back.
         drop(self.agent.take());
-        let Ok(app) = self.app() else { return };
-        let members = format!("{PART_OF}={}", apply_set(&app));
-        let parent = parent_name(&app);
-        let deletions: [&[&str]; 3] = [
-            &["delete", "namespaces,customresourcedefinitions", "-l", &members, "--wait=false"],
-            &["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"],
-            &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
-        ];
-        for deletion in deletions {
-            match self.kubectl.command(deletion).output() {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => eprintln!("{deletion:?}: {}", String::from_utf8_lossy(&output.stderr)),
-                Err(error) => eprintln!("{deletion:?}: {error}"),
+        for app in &self.apps {
+            let members = format!("{PART_OF}={}", apply_set(app));
+            let parent = parent_name(app);
+            let deletions: [&[&str]; 3] = [
+                &["delete", "namespaces,customresourcedefinitions", "-l", &members, "--wait=false"],
+                &["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"],
+                &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
+            ];
+            for deletion in deletions {
+                match self.kubectl.command(deletion).output() {
+                    Ok(output) if output.status.success() => {}
+                    Ok(output) => eprintln!("{deletion:?}: {}", String::from_utf8_lossy(&output.stderr)),
+                    Err(error) => eprintln!("{deletion:?}: {error}"),
+                }
             }
         }
     }
 }
 
-/// Whether a condition of a cluster has this status.
-fn condition_is(cluster: &Cluster, kind: &str, status: &str) -> bool {
-    let conditions = cluster.status.iter().flat_map(|shown| &shown.conditions);
-    conditions.into_iter().any(|one| one.type_ == kind && one.status == status)
+/// Status, reason and message of a condition of a cluster.
+pub(crate) fn condition<'a>(cluster: &'a Cluster, kind: &str) -> Option<[&'a str; 3]> {
+    let found = cluster.status.iter().flat_map(|shown| &shown.conditions).find(|one| one.type_ == kind)?;
+    Some([&found.status, &found.reason, &found.message])
 }
 
+/// The name of a bundle at the hub.
+pub(crate) fn name_of(bundle: &Bundle) -> String {
+    format!("{}-{}", bundle.release().app.name, bundle.release().version)
+}
+
+/// Whether a condition of a cluster has this status.
+pub(crate) fn condition_is(cluster: &Cluster, kind: &str, status: &str) -> bool {
+    condition(cluster, kind).is_some_and(|[found, ..]| found == status)
+}
+
+fn other_tenant(name: &str) -> String {
+    format!("{name}-other")
+}
+
+/// Makes the keys of a fleet with two tenants. Beside the second tenant's stands a director that is not the fleet's.
 fn make_keys(folder: &Path, name: &str) -> Result<()> {
     let fleet = FleetId::new(name)?;
     let authority = serve::certificate_authority(&folder.join("hub"), fleet.as_str())?;
     let now = clock::now();
-    let charter = Charter {
-        fleet,
-        tenant: Name::new(name)?,
-        namespaces: vec![name.parse::<NamespacePattern>()?],
-        ca_pins: vec![authority.pin()],
-        issued: now,
-        not_after: now.plus(DAY_SECONDS),
+    let charter = |tenant: &str| -> Result<Charter> {
+        Ok(Charter {
+            fleet: fleet.clone(),
+            tenant: Name::new(tenant)?,
+            namespaces: vec![tenant.parse::<NamespacePattern>()?],
+            ca_pins: vec![authority.pin()],
+            issued: now,
+            not_after: now.plus(DAY_SECONDS),
+        })
     };
-    Ok(keys::generate(&charter)?.write(&folder.join("keys"))?)
+    let mut keys = keys::generate(&charter(name)?)?;
+    let other = keys::generate(&charter(&other_tenant(name))?)?;
+    keys.document.keys.extend(other.release.iter().map(SigningKey::public));
+    keys.document.releases.extend(other.document.releases.clone());
+    let signers: Vec<&SigningKey> = keys.root.iter().collect();
+    keys.envelope = sign_root(&keys.document, &signers);
+    keys.write(&folder.join(KEYS))?;
+    Ok(other.write(&folder.join(OTHER_KEYS))?)
+}
+
+/// Signs a root document.
+pub(crate) fn sign_root(root: &Root, signers: &[&SigningKey]) -> Vec<u8> {
+    let binding = Binding { kind: Root::TYPE, fleet: &root.fleet, cluster: None };
+    cose::sign_many(binding, &codec::encode(root), signers)
 }
 
 async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Running> {
@@ -433,7 +529,7 @@ async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Runni
         broker: local(ports.broker),
         enrol: local(ports.enrol),
         advertise: "127.0.0.1".to_owned(),
-        root: fs::read(folder.join("keys").join(ROOT_FILE))?,
+        root: fs::read(folder.join(KEYS).join(ROOT_FILE))?,
         director: keys::load_signing_key(director)?.key,
     };
     Ok(serve::start(config).await?)

@@ -3,11 +3,18 @@
 
 mod agent_killed;
 mod agent_killed_everywhere;
+mod api_away;
 mod arrives;
 mod broken;
 mod disk_full;
+mod forged;
 mod harness;
 mod hub_killed;
 mod journal_damaged;
 mod offline;
 mod prune;
+mod quiet;
+mod relay;
+mod scaled;
+mod tenants;
+mod truncated;

@@ -74,7 +74,10 @@ pub struct Push {
 impl Push {
     fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let bundle = Bundle::open(&self.file).map_err(CommandError::bundle("publish", &self.file))?;
-        hub_runtime()?.block_on(async { Hub::open(&self.hub.kubeconfig).await?.push(&bundle).await })?;
+        let pushed =
+            hub_runtime()?.block_on(async { Hub::open(&self.hub.kubeconfig).await?.push(&bundle).await });
+        let file = self.file.display().to_string();
+        pushed.map_err(|source| CommandError::Publish { file, source })?;
         let release = bundle.release();
         let (app, version) = (&release.app, &release.version);
         context.output.note(&format!("published {}-{version} in namespace {}", app.name, app.tenant))?;

@@ -66,6 +66,15 @@ pub enum CommandError {
     /// The hub.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// A bundle that the hub did not take.
+    #[error("cannot publish {file}")]
+    Publish {
+        /// Its file.
+        file: String,
+        /// Why.
+        #[source]
+        source: HubError,
+    },
     /// A hub that should run here.
     #[error("the hub does not start")]
     Serve(#[from] fleet_broker::serve::ServeError),
@@ -113,7 +122,7 @@ impl CommandError {
         match (self, cause_in_system(self)) {
             (Self::Usage(_), _) => Exit::Usage,
             (Self::Timeout(_), _) => Exit::Timeout,
-            (Self::Hub(error), _) => hub_exit(error),
+            (Self::Hub(error) | Self::Publish { source: error, .. }, _) => hub_exit(error),
             (Self::Output(_), Some(io::ErrorKind::BrokenPipe)) => Exit::Ok,
             (_, Some(io::ErrorKind::NotFound)) => Exit::NotFound,
             (_, Some(io::ErrorKind::PermissionDenied)) => Exit::NotAllowed,

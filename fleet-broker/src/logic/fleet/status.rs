@@ -168,6 +168,11 @@ fn runs(cluster: &Cluster, release: &DesiredRelease) -> bool {
     applied.is_some_and(|applied| applied.digest == release.release)
 }
 
+/// Whether what a cluster runs of an application is healthy, be it the release it was told or the one before.
+fn is_healthy(cluster: &Cluster, release: &DesiredRelease) -> bool {
+    reported(cluster, &release.app).is_some_and(|report| report.state == AppState::Available)
+}
+
 fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
     let reachable = cluster.connected && !cluster.held;
     let away = if reachable { AssignmentState::Pending } else { AssignmentState::Deferred };
@@ -260,7 +265,7 @@ fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -
     let applications = ClusterApplications {
         desired: states.len() as u64,
         updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
-        available: count(&[AssignmentState::Updated]),
+        available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
     };
     let conditions = conditions(cluster, applications);
