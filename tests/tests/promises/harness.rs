@@ -45,7 +45,12 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 pub(crate) const APPLICATION: &str = "web";
 
 /// The label by which the ApplySet of KEP-3659 knows its members.
-const PART_OF: &str = "applyset.kubernetes.io/part-of";
+pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
+
+/// Kinds that tests put where a namespace's end does not reach: into other namespaces, and beside all of them.
+pub(crate) const FAR_KINDS: &str = "apiservices,clusterrolebindings,clusterroles,configmaps,\
+    customresourcedefinitions,daemonsets,deployments,namespaces,rolebindings,serviceaccounts,services,\
+    validatingadmissionpolicies,validatingadmissionpolicybindings";
 
 /// A hub and the one cluster of its fleet. What it put on the shared cluster is deleted when it is dropped.
 pub(crate) struct Site {
@@ -63,6 +68,8 @@ pub(crate) struct Site {
     ports: Ports,
     agent: Option<Process>,
     released: u64,
+    /// Every application that was delivered.
+    delivered: BTreeSet<String>,
 }
 
 /// Where a hub listens.
@@ -76,9 +83,14 @@ struct Ports {
 impl Site {
     /// Starts a hub, and an agent that has joined it and is connected. `promise` begins the site's name.
     pub(crate) async fn start(promise: &str) -> Result<Self> {
+        Self::start_with(promise, &[]).await
+    }
+
+    /// [`Site::start`] with releases that may reach these namespaces too.
+    pub(crate) async fn start_with(promise: &str, namespaces: &[&str]) -> Result<Self> {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
-        make_keys(folder.path(), &name)?;
+        make_keys(folder.path(), &name, namespaces)?;
         let director = folder.path().join("keys/director.key");
         let hub = start_hub(folder.path(), Ports::default(), &director).await?;
         let ports = Ports {
@@ -92,7 +104,9 @@ impl Site {
         let (api, proxied) = proxied_kubeconfig(&kubectl).await?;
         fs::write(folder.path().join("kubeconfig"), proxied)?;
         let (hub, agent) = (Some(hub), None);
-        let mut site = Self { name, operator, link, api, kubectl, folder, hub, ports, agent, released: 0 };
+        let (released, delivered) = (0, BTreeSet::new());
+        let mut site =
+            Self { name, operator, link, api, kubectl, folder, hub, ports, agent, released, delivered };
         site.join().await?;
         site.start_agent()?;
         site.condition("Connected").await?;
@@ -149,26 +163,33 @@ impl Site {
 
     /// Builds, signs and publishes a version of the application, and has it run. Returns the bundle's name.
     pub(crate) async fn deliver(&mut self, manifests: &str) -> Result<String> {
-        let bundle = self.bundle(manifests)?;
-        let name = format!("{APPLICATION}-{}", bundle.release().version);
+        self.deliver_as(APPLICATION, manifests).await
+    }
+
+    /// [`Site::deliver`] for an application of another name.
+    pub(crate) async fn deliver_as(&mut self, application: &str, manifests: &str) -> Result<String> {
+        let bundle = self.bundle(application, manifests)?;
+        self.delivered.insert(application.to_owned());
+        let name = format!("{application}-{}", bundle.release().version);
         self.operator.push(&bundle).await?;
         let application = json!({
             "apiVersion": "edgefleet.dev/v1alpha1",
             "kind": "Application",
-            "metadata": {"namespace": self.name, "name": APPLICATION},
+            "metadata": {"namespace": self.name, "name": application},
             "spec": {"bundle": name, "placement": {"clusterSelector": {"matchLabels": {"stage": "test"}}}},
         });
         self.operator.put_application(application).await?;
         Ok(name)
     }
 
-    fn bundle(&mut self, manifests: &str) -> Result<Bundle> {
+    /// A signed bundle that nobody has published yet.
+    pub(crate) fn bundle(&mut self, application: &str, manifests: &str) -> Result<Bundle> {
         self.released += 1;
         let texts = [SourceText { name: self.name.clone(), text: manifests.to_owned() }];
         let namespace = Name::new(&*self.name)?;
         let rules = Rules { namespace, cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
         let plan = Plan {
-            app: self.app()?,
+            app: self.app(application)?,
             version: format!("1.0.{}", self.released),
             counter: self.released,
             floor: 0,
@@ -189,13 +210,18 @@ impl Site {
         Ok(bundle)
     }
 
-    fn app(&self) -> Result<AppId> {
-        Ok(AppId::new(&self.name, APPLICATION)?)
+    fn app(&self, application: &str) -> Result<AppId> {
+        Ok(AppId::new(&self.name, application)?)
     }
 
     /// The label value of the application's objects.
     pub(crate) fn apply_set(&self) -> Result<String> {
-        Ok(apply_set(&self.app()?))
+        self.apply_set_of(APPLICATION)
+    }
+
+    /// The label value of another application's objects.
+    pub(crate) fn apply_set_of(&self, application: &str) -> Result<String> {
+        Ok(apply_set(&self.app(application)?))
     }
 
     /// Waits until the hub shows `bundle` in `state`, and returns all that it shows.
@@ -279,18 +305,19 @@ impl Drop for Site {
     fn drop(&mut self) {
         // First the agent, which would put everything back.
         drop(self.agent.take());
-        let Ok(app) = self.app() else { return };
-        let members = format!("{PART_OF}={}", apply_set(&app));
-        let parent = parent_name(&app);
-        let deletions: [&[&str]; 2] = [
-            &["delete", "namespaces,customresourcedefinitions", "-l", &members, "--wait=false"],
-            &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
-        ];
-        for deletion in deletions {
-            match self.kubectl.command(deletion).output() {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => eprintln!("{deletion:?}: {}", String::from_utf8_lossy(&output.stderr)),
-                Err(error) => eprintln!("{deletion:?}: {error}"),
+        for app in self.delivered.iter().filter_map(|name| self.app(name).ok()) {
+            let members = format!("{PART_OF}={}", apply_set(&app));
+            let parent = parent_name(&app);
+            let deletions: [&[&str]; 2] = [
+                &["delete", FAR_KINDS, "--all-namespaces", "-l", &members, "--wait=false"],
+                &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
+            ];
+            for deletion in deletions {
+                match self.kubectl.command(deletion).output() {
+                    Ok(output) if output.status.success() => {}
+                    Ok(output) => eprintln!("{deletion:?}: {}", String::from_utf8_lossy(&output.stderr)),
+                    Err(error) => eprintln!("{deletion:?}: {error}"),
+                }
             }
         }
     }
@@ -302,14 +329,18 @@ fn condition_is(cluster: &Cluster, kind: &str, status: &str) -> bool {
     conditions.into_iter().any(|one| one.type_ == kind && one.status == status)
 }
 
-fn make_keys(folder: &Path, name: &str) -> Result<()> {
+fn make_keys(folder: &Path, name: &str, namespaces: &[&str]) -> Result<()> {
     let fleet = FleetId::new(name)?;
     let authority = serve::certificate_authority(&folder.join("hub"), fleet.as_str())?;
     let now = clock::now();
     let charter = Charter {
         fleet,
         tenant: Name::new(name)?,
-        namespaces: vec![name.parse::<NamespacePattern>()?],
+        namespaces: [&[name], namespaces]
+            .concat()
+            .into_iter()
+            .map(str::parse::<NamespacePattern>)
+            .collect::<Result<_, _>>()?,
         ca_pins: vec![authority.pin()],
         issued: now,
         not_after: now.plus(DAY_SECONDS),
