@@ -1,94 +1,18 @@
 //! A bundle's whole life on the command line, and every way in which it is refused.
 #![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+mod desk;
+
+use std::{fs, path::Path};
 
 use protocol::limits;
-use tempfile::TempDir;
 
-const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gateway}\ndata: {level: info}\n";
+use desk::{CONFIG, Desk};
+
 const ROLE: &str =
     "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: gateway}\nrules: []\n";
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n";
-
-/// A folder in which commands run, with the keys of a fleet.
-struct Desk(TempDir);
-
-/// What a command left behind.
-struct Run {
-    code: Option<i32>,
-    data: String,
-    messages: String,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
-        let init = "keys init keys --fleet acme --tenant radio --namespace radio --namespace radio-*";
-        assert_eq!(desk.run(init).code, Some(0));
-        desk
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    /// Runs `edgefleet` with arguments that hold no spaces.
-    fn run(&self, arguments: &str) -> Run {
-        self.run_with(arguments, "")
-    }
-
-    fn run_with(&self, arguments: &str, stdin: &str) -> Run {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edgefleet"))
-            .args(arguments.split(' '))
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that fails before it reads closes the pipe; what it prints is what counts.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let (data, messages) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-        Run { code: status.code(), data, messages }
-    }
-
-    fn build(&self, source: &str) -> Run {
-        self.run(&format!("bundle build {source} --app radio/gateway --version 1.4.2 -o out.bundle"))
-    }
-
-    fn verify(&self) -> Run {
-        self.run("bundle verify out.bundle --root keys/root.cose")
-    }
-}
-
-impl Run {
-    #[track_caller]
-    fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}", self.messages);
-        self
-    }
-
-    #[track_caller]
-    fn fails(&self, code: i32, expected: &str) {
-        assert_eq!(self.code, Some(code), "{}", self.messages);
-        assert!(self.messages.starts_with("error: "), "{}", self.messages);
-        assert!(self.messages.contains(expected), "{}\n  lacks {expected}", self.messages);
-        assert!(self.data.is_empty(), "data of a failed command: {}", self.data);
-    }
-}
 
 #[test]
 fn a_bundle_of_a_folder_is_built_signed_and_verified() {
