@@ -48,11 +48,14 @@ pub enum BundleError {
     /// The file is something else.
     #[error("it is not a bundle made by `edgefleet bundle build`")]
     NotABundle,
+    /// The file ends before anything is said in it.
+    #[error("the file is cut short: copy it again, or build and sign it anew")]
+    CutShort,
     /// The file is larger than any bundle.
     #[error("it is larger than {} MiB, so no bundle", FILE_BYTES >> 20)]
     TooLarge,
     /// The file is damaged.
-    #[error("the file is damaged")]
+    #[error("the file is damaged or cut short: copy it again, or build and sign it anew")]
     Damaged(#[source] DecodeError),
     /// The release in it cannot be read.
     #[error("the release in it is damaged")]
@@ -81,7 +84,10 @@ pub enum BundleError {
     #[error("nobody signed it yet; sign it with `edgefleet bundle sign`")]
     Unsigned,
     /// The signatures do not suffice, or are not by the right keys.
-    #[error("the release is not to be believed")]
+    #[error(
+        "the release is not to be believed: `edgefleet keys show` says of a root document which keys may sign, \
+         and for which namespaces"
+    )]
     Verify(#[source] VerifyError),
     /// It may no longer be installed anywhere.
     #[error("the release expired at {}; build and sign it anew", clock::rfc3339(*.0))]
@@ -167,7 +173,11 @@ impl Bundle {
         if bytes.len() as u64 > FILE_BYTES {
             return Err(BundleError::TooLarge);
         }
-        let body = bytes.strip_prefix(MAGIC).ok_or(BundleError::NotABundle)?;
+        let body = match bytes.strip_prefix(MAGIC) {
+            Some(body) => body,
+            None if MAGIC.starts_with(bytes) => return Err(BundleError::CutShort),
+            None => return Err(BundleError::NotABundle),
+        };
         let file: File = codec::decode("bundle", body).map_err(BundleError::Damaged)?;
         Self::of_parts(file.signed, file.release, file.pack)
     }

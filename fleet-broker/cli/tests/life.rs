@@ -3,16 +3,12 @@
 
 mod desk;
 
-use std::{fs, path::Path};
-
-use protocol::limits;
+use std::fs;
 
 use desk::{CONFIG, Desk};
 
 const ROLE: &str =
     "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: gateway}\nrules: []\n";
-
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n";
 
 #[test]
 fn a_bundle_of_a_folder_is_built_signed_and_verified() {
@@ -76,40 +72,6 @@ fn a_tampered_file_is_refused() {
     }
     fs::write(desk.path("out.bundle"), good).unwrap();
     desk.verify().ok();
-}
-
-#[test]
-fn manifests_that_cannot_be_taken_are_refused_and_nothing_is_left() {
-    let huge = format!("{CONFIG}  # \nbinaryData: {{a: {}}}\n", "x".repeat(limits::OBJECT_BYTES as usize));
-    let cases = [
-        ("a: 1\n b: 2\n", "a.yaml:2:3: "),
-        ("metadata: {name: a}\napiVersion: v1\n", "a.yaml:1 (document 1): object a has no kind"),
-        (&format!("{CONFIG}---\n{CONFIG}"), "ConfigMap gateway stands twice, first at a.yaml:1 (document 1)"),
-        (&huge, "ConfigMap gateway has "),
-        (SECRET, "Secret s would be readable by everyone who gets hold of the bundle"),
-        ("# nothing\n", "the manifests hold no object"),
-        (
-            "apiVersion: example.com/v1\nkind: Site\nmetadata: {name: s}\n",
-            "pass --cluster-scoped Site.example.com",
-        ),
-    ];
-    let desk = Desk::new();
-    for (text, expected) in cases {
-        desk.write("a.yaml", text);
-        desk.build("a.yaml").fails(1, expected);
-        assert_eq!(names(desk.0.path()), ["a.yaml", "keys"], "left behind after: {expected}");
-    }
-    desk.build("gone.yaml").fails(3, "cannot read gone.yaml");
-    desk.write("a.yaml", SECRET);
-    desk.build("a.yaml --allow-plaintext-secrets").ok();
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

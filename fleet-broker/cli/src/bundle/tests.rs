@@ -178,7 +178,7 @@ fn content_that_is_not_the_releases_is_neither_believed_nor_signed() {
 fn other_files_are_not_bundles() {
     let bytes = bundle("radio/gateway", CONFIG).encode();
     let cases = [
-        (b"".to_vec(), "not a bundle made by"),
+        (b"".to_vec(), "the file is cut short"),
         (b"PK\x03\x04".to_vec(), "not a bundle made by"),
         (bytes[..bytes.len() - 1].to_vec(), "the file is damaged"),
         ([bytes.as_slice(), b"x"].concat(), "the file is damaged"),

@@ -176,9 +176,9 @@ mod tests {
             (read(io::ErrorKind::PermissionDenied).into(), Exit::NotAllowed),
             (read(io::ErrorKind::Other).into(), Exit::Failed),
             (io::Error::from(io::ErrorKind::BrokenPipe).into(), Exit::Ok),
-            (ManifestError::NoObjects.into(), Exit::Failed),
+            (ManifestError::NoObjects("a".to_owned()).into(), Exit::Failed),
             (CommandError::Differs, Exit::Failed),
-            (CommandError::Trouble(Box::new(ManifestError::NoObjects.into())), Exit::Usage),
+            (CommandError::Trouble(Box::new(ManifestError::NoObjects("a".to_owned()).into())), Exit::Usage),
             (CommandError::Trouble(Box::new(CommandError::NotThere("a".to_owned()))), Exit::NotFound),
             (
                 CommandError::Bundle {

@@ -1,5 +1,7 @@
 //! A folder in which `edgefleet` runs as a stranger runs it.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
+
+mod fleet;
 
 use std::{
     fs,
@@ -8,6 +10,8 @@ use std::{
 };
 
 use tempfile::TempDir;
+
+pub(crate) use fleet::Fleet;
 
 /// A manifest of one object.
 pub(crate) const CONFIG: &str =
