@@ -3,6 +3,7 @@
 
 mod agent_killed;
 mod arrives;
+mod bad_input;
 mod broken;
 mod harness;
 mod hub_restart;
