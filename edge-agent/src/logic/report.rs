@@ -36,7 +36,7 @@ pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
     if app.report.is_some() && app.inventory.keys().any(unknown) {
         return None;
     }
-    let tally = current.map(|current| tally(app, current)).unwrap_or_default();
+    let tally = current.map(|current| tally(app, current, refused.as_deref())).unwrap_or_default();
     let state = state(app, &tally);
     let report = AppReport {
         app: current.map(|current| current.release.app.clone())?,
@@ -145,6 +145,8 @@ struct Tally {
     attempted: bool,
     worst: Option<(Severity, ObjectMessage)>,
     progressing: u32,
+    /// Whether objects of another release are still to be deleted, and may be.
+    leaving: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,7 +156,7 @@ enum Severity {
     NotApplied,
 }
 
-fn tally(app: &App, current: &Current) -> Tally {
+fn tally(app: &App, current: &Current, refused: Option<&str>) -> Tally {
     let mut tally = Tally { attempted: true, ..Tally::default() };
     let fresh = ObjectState::default();
     for index in 0..current.release.objects.len() {
@@ -162,6 +164,11 @@ fn tally(app: &App, current: &Current) -> Tally {
         let state = app.objects.get(&object).unwrap_or(&fresh);
         tally.counts.desired += 1;
         tally.object(app.is_applied(index), &object, state);
+    }
+    match (app.leftovers().next(), refused) {
+        // What is desired runs, and goes on running: only the message says what is left beside it.
+        (Some((object, _)), Some(why)) => tally.note(Severity::Progressing, object, "PruneRefused", why),
+        (first, _) => tally.leaving = first.is_some(),
     }
     let leftovers = app.leftovers().filter_map(|(object, _)| Some((object, app.objects.get(object)?)));
     for (object, failed) in leftovers.filter_map(|(object, state)| Some((object, state.failure.as_ref()?))) {
@@ -213,6 +220,7 @@ fn state(app: &App, tally: &Tally) -> AppState {
         () if broken => AppState::Degraded,
         () if tally.progressing > 0 => AppState::Progressing,
         () if tally.counts.healthy < tally.counts.desired => AppState::Applying,
+        () if tally.leaving => AppState::Applying,
         () => AppState::Available,
     }
 }
