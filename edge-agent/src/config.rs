@@ -58,10 +58,10 @@ pub struct Config {
     #[serde(default)]
     pub kubernetes: Kubernetes,
     /// How often a report is sent when nothing changes, in seconds. The hub's idea of who is silent goes by it.
-    #[serde(default = "heartbeat_seconds")]
+    #[serde(default = "heartbeat_seconds", deserialize_with = "range::heartbeat")]
     pub heartbeat_seconds: u32,
     /// Silence on the link after which either side pings, in seconds.
-    #[serde(default = "keepalive_seconds")]
+    #[serde(default = "keepalive_seconds", deserialize_with = "range::keepalive")]
     pub keepalive_seconds: u16,
     /// How log lines look.
     #[serde(default)]
@@ -168,11 +168,7 @@ impl Config {
 
     /// Reads a configuration from text. The error names line, column and key.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        if config.heartbeat_seconds < 10 || config.keepalive_seconds < 5 {
-            return Err("heartbeat_seconds is at least 10, keepalive_seconds at least 5".to_owned());
-        }
-        Ok(config)
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
     }
 
     /// The configuration as text that [`Self::parse`] reads.
@@ -293,6 +289,39 @@ fn keepalive_seconds() -> u16 {
     crate::link::KEEPALIVE_SECONDS
 }
 
+/// Numbers within their ranges. To what is said here, the parser adds line and column.
+mod range {
+    use std::{fmt::Display, ops::RangeInclusive};
+
+    use serde::{Deserialize, Deserializer, de};
+
+    /// Reports more often than this would be traffic for nothing.
+    const HEARTBEAT: RangeInclusive<u32> = 10..=u32::MAX;
+
+    /// Pings more often than this would be traffic for nothing; MQTT counts to 65535.
+    const KEEPALIVE: RangeInclusive<u16> = 5..=u16::MAX;
+
+    pub(super) fn heartbeat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        within(deserializer, "heartbeat_seconds", &HEARTBEAT)
+    }
+
+    pub(super) fn keepalive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+        within(deserializer, "keepalive_seconds", &KEEPALIVE)
+    }
+
+    fn within<'de, D, T>(deserializer: D, key: &str, allowed: &RangeInclusive<T>) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        let number = T::try_from(i64::deserialize(deserializer)?).ok();
+        let (least, most) = (allowed.start(), allowed.end());
+        number
+            .filter(|number| allowed.contains(number))
+            .ok_or_else(|| de::Error::custom(format!("{key} is {least} to {most}")))
+    }
+}
+
 mod digest {
     use protocol::ids::Digest;
     use serde::{Deserialize, Deserializer, Serializer, de};
@@ -354,8 +383,11 @@ mod tests {
             &["line 5", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
         );
         check("log = \"xml\"\n", &["line 5", "unknown variant `xml`", "text"]);
-        check("heartbeat_seconds = 1\n", &["at least 10"]);
-        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds"]);
+        check("heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = -1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = \"1h\"\n", &["line 5", "invalid type: string \"1h\""]);
+        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
+        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
         check("cluster = \"twice\"\n", &["line 5", "duplicate key"]);
         check("broker", &["line 5"]);
     }

@@ -82,6 +82,15 @@ pub enum ControlError {
         #[source]
         source: io::Error,
     },
+    /// Whoever asks may not.
+    #[error("no right to use {}: run this as the agent's user, or as root", path.display())]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Nobody answers.
     #[error("no agent answers at {}: is it running, and is this its state directory?", path.display())]
     Ask {
@@ -146,7 +155,13 @@ async fn consult(request: Request, asks: &mpsc::Sender<Ask>) -> Reply {
 
 /// Asks the agent that listens at `path`. Blocks.
 pub fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
-    exchange(path, request).map_err(|source| ControlError::Ask { path: path.to_owned(), source })
+    exchange(path, request).map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return ControlError::Denied { path, source };
+        }
+        ControlError::Ask { path, source }
+    })
 }
 
 fn exchange(path: &Path, request: &Request) -> io::Result<Reply> {

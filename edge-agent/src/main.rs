@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Parser, Subcommand};
 use edge_agent::{
     VERSION,
@@ -104,7 +104,13 @@ fn enter(code: &JoinCode, state: &Path, kubeconfig: Option<PathBuf>) -> anyhow::
         Some(path) => Kubernetes::Kubeconfig(std::path::absolute(path)?),
         None => Kubernetes::InCluster,
     };
-    let joined = runtime()?.block_on(join::join(code, &StateDir::new(state), kubernetes))?;
+    let joined = runtime()?.block_on(async {
+        if let Kubernetes::Kubeconfig(file) = &kubernetes {
+            // The code works once: it is not spent on a machine that then could not run.
+            KubeCluster::new(Access::from_kubeconfig(file, None)?)?;
+        }
+        anyhow::Ok(join::join(code, &StateDir::new(state), kubernetes).await?)
+    })?;
     print(&format!(
         "Cluster {} has joined fleet {}.\nNow run: edge-agent run --config {}\n",
         code.cluster,
@@ -137,8 +143,12 @@ fn keep(path: &Path) -> anyhow::Result<()> {
 #[allow(clippy::disallowed_methods, reason = "configuration that only the environment holds, read once")]
 fn in_cluster() -> anyhow::Result<Access> {
     let tell = |name: &str| {
-        std::env::var(name)
-            .with_context(|| format!("{name} is not set: the agent does not run in a pod; give a kubeconfig"))
+        std::env::var(name).map_err(|_| {
+            anyhow!(
+                "{name} is not set, so the agent does not run in a pod: write the path of a kubeconfig into its \
+                 configuration (kubernetes = \"/etc/rancher/k3s/k3s.yaml\")"
+            )
+        })
     };
     let (host, port) = (tell("KUBERNETES_SERVICE_HOST")?, tell("KUBERNETES_SERVICE_PORT")?);
     let port = port.parse().with_context(|| format!("KUBERNETES_SERVICE_PORT {port:?} is not a port"))?;

@@ -74,7 +74,7 @@ pub enum KeyError {
     #[error("the root document would not be valid")]
     Root(#[source] ContentError),
     /// A file is no root document.
-    #[error("{} is not a root document", .path.display())]
+    #[error("{} is not a root document: give the {ROOT_FILE} that `edgefleet keys init` wrote", .path.display())]
     NotARoot {
         /// Which file.
         path: PathBuf,
@@ -398,7 +398,7 @@ mod tests {
         for bytes in [b"nothing".to_vec(), envelope] {
             fs::write(&path, bytes).unwrap();
             let error = load_root(&path).unwrap_err();
-            assert!(error.to_string().ends_with("root.cose is not a root document"), "{error}");
+            assert!(error.to_string().contains("root.cose is not a root document: give"), "{error}");
         }
     }
 }

@@ -65,7 +65,7 @@ pub enum VerifyError {
         source: EnvelopeError,
     },
     /// Too few of the right keys signed these bytes for this fleet, cluster and type.
-    #[error("{what} is not signed by {threshold} of the keys that may; it names {}", list(.named))]
+    #[error("{what} is not signed by {threshold} of the keys that may; its signatures name {}", list(.named))]
     Signatures {
         /// The document's type.
         what: &'static str,
@@ -129,6 +129,9 @@ pub enum VerifyError {
 }
 
 fn list(keys: &[KeyId]) -> String {
+    if keys.is_empty() {
+        return "none".to_owned();
+    }
     keys.iter().map(|key| key.to_string()[..12].to_owned()).collect::<Vec<_>>().join(", ")
 }
 

@@ -62,7 +62,7 @@ impl std::fmt::Debug for Identity {
 #[derive(Debug, Error)]
 pub enum AccessError {
     /// A file cannot be read.
-    #[error("read {}: check that it exists and that the agent's user may read it", path.display())]
+    #[error("cannot read {}: check that it exists and that the agent's user may read it", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -336,6 +336,7 @@ impl<'a> File<'a> {
     fn unknown_context(&self, context: &str) -> AccessError {
         let names: Vec<&str> = self.config.contexts.iter().map(|one| one.name.as_str()).collect();
         match context {
+            "" if names.is_empty() => self.error("contexts", "there are none: is it the right file?"),
             "" => self.error("current-context", &format!("not set; choose one of {names:?}")),
             _ => self.error("contexts", &format!("no context named {context:?}; it has {names:?}")),
         }

@@ -147,7 +147,9 @@ pub enum ClusterError {
         object: Box<ObjectRef>,
     },
     /// The cluster does not serve this kind, at least not yet: its CRD may be on the way.
-    #[error("the cluster does not serve {gvk}: is its CustomResourceDefinition installed?")]
+    #[error(
+        "the cluster does not serve {gvk}: write a version that `kubectl api-versions` lists, or install its CustomResourceDefinition"
+    )]
     UnknownKind {
         /// The kind.
         gvk: Gvk,
@@ -159,7 +161,7 @@ pub enum ClusterError {
         object: Box<ObjectRef>,
     },
     /// The namespace does not exist.
-    #[error("namespace {namespace} of {object} does not exist: a release or policy must carry it")]
+    #[error("namespace {namespace} of {object} does not exist: create it, or add it to a bundle")]
     NamespaceMissing {
         /// The namespace.
         namespace: String,

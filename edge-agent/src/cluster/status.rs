@@ -189,13 +189,13 @@ mod tests {
             Verb::Apply,
             json!({"code": 404, "reason": "NotFound", "message": "namespaces \"radio\" not found",
                    "details": {"name": "radio", "kind": "namespaces"}}),
-            "namespace radio of Deployment radio/gateway does not exist: a release or policy must carry it",
+            "namespace radio of Deployment radio/gateway does not exist: create it, or add it to a bundle",
             LATER,
         );
         check(
             Verb::Apply,
             json!({"code": 404, "reason": "NotFound", "message": "the server could not find the requested resource"}),
-            "the cluster does not serve Deployment.v1.apps: is its CustomResourceDefinition installed?",
+            "the cluster does not serve Deployment.v1.apps: write a version that `kubectl api-versions` lists, or install its CustomResourceDefinition",
             LATER,
         );
         check(

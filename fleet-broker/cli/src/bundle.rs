@@ -48,11 +48,14 @@ pub enum BundleError {
     /// The file is something else.
     #[error("it is not a bundle made by `edgefleet bundle build`")]
     NotABundle,
+    /// The file ends before anything is said in it.
+    #[error("the file is cut short: copy it again, or build and sign it anew")]
+    CutShort,
     /// The file is larger than any bundle.
     #[error("it is larger than {} MiB, so no bundle", FILE_BYTES >> 20)]
     TooLarge,
     /// The file is damaged.
-    #[error("the file is damaged")]
+    #[error("the file is damaged or cut short: copy it again, or build and sign it anew")]
     Damaged(#[source] DecodeError),
     /// The release in it cannot be read.
     #[error("the release in it is damaged")]
@@ -60,6 +63,9 @@ pub enum BundleError {
     /// The release in it says something it must not.
     #[error("the release in it is not valid")]
     Content(#[source] ContentError),
+    /// The release does not take these parameters.
+    #[error("its parameters cannot be set so")]
+    Parameters(#[source] ContentError),
     /// The envelope around the release cannot be read.
     #[error("the release's signatures are damaged")]
     Envelope(#[source] EnvelopeError),
@@ -78,7 +84,10 @@ pub enum BundleError {
     #[error("nobody signed it yet; sign it with `edgefleet bundle sign`")]
     Unsigned,
     /// The signatures do not suffice, or are not by the right keys.
-    #[error("the release is not to be believed")]
+    #[error(
+        "the release is not to be believed: `edgefleet keys show` says of a root document which keys may sign, \
+         and for which namespaces"
+    )]
     Verify(#[source] VerifyError),
     /// It may no longer be installed anywhere.
     #[error("the release expired at {}; build and sign it anew", clock::rfc3339(*.0))]
@@ -131,6 +140,12 @@ impl Bundle {
         Ok(Self { signed: false, release_bytes, release: built.release.clone(), pack_zstd })
     }
 
+    /// A published bundle: its signed release, and its content as the hub keeps it. What it says is not to be
+    /// believed before [`Bundle::verify`].
+    pub fn published(envelope: Vec<u8>, pack_zstd: Vec<u8>) -> Result<Self, BundleError> {
+        Self::of_parts(true, envelope, pack_zstd)
+    }
+
     /// Reads a bundle's file. What it says is not to be believed before [`Bundle::verify`].
     pub fn open(path: &Path) -> Result<Self, BundleError> {
         let mut bytes = Vec::new();
@@ -158,15 +173,28 @@ impl Bundle {
         if bytes.len() as u64 > FILE_BYTES {
             return Err(BundleError::TooLarge);
         }
-        let body = bytes.strip_prefix(MAGIC).ok_or(BundleError::NotABundle)?;
+        let body = match bytes.strip_prefix(MAGIC) {
+            Some(body) => body,
+            None if MAGIC.starts_with(bytes) => return Err(BundleError::CutShort),
+            None => return Err(BundleError::NotABundle),
+        };
         let file: File = codec::decode("bundle", body).map_err(BundleError::Damaged)?;
-        let payload = match file.signed {
-            true => envelope(&file.release)?.claimed_payload(),
-            false => file.release.as_slice(),
+        Self::of_parts(file.signed, file.release, file.pack)
+    }
+
+    fn of_parts(signed: bool, release_bytes: Vec<u8>, pack_zstd: Vec<u8>) -> Result<Self, BundleError> {
+        let payload = match signed {
+            true => envelope(&release_bytes)?.claimed_payload(),
+            false => release_bytes.as_slice(),
         };
         let release: Release = codec::decode("release", payload).map_err(BundleError::Release)?;
         release.check().map_err(BundleError::Content)?;
-        Ok(Self { signed: file.signed, release_bytes: file.release, release, pack_zstd: file.pack })
+        Ok(Self { signed, release_bytes, release, pack_zstd })
+    }
+
+    /// Whether a file starts as a bundle's does.
+    pub fn is_bundle(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC)
     }
 
     /// Encodes the bundle's file.
@@ -230,20 +258,36 @@ impl Bundle {
     }
 
     fn check_content(&self, release: &Release) -> Result<(), BundleError> {
+        self.render(release, &BTreeMap::new()).map(drop)
+    }
+
+    /// The objects as a cluster applies them, with `values` over the parameters' defaults. Compares the content
+    /// with the digests that the release states.
+    pub fn objects(&self, values: &BTreeMap<String, String>) -> Result<Vec<Value>, BundleError> {
+        self.render(&self.release, values)
+    }
+
+    fn render(
+        &self,
+        release: &Release,
+        values: &BTreeMap<String, String>,
+    ) -> Result<Vec<Value>, BundleError> {
         let content = self.content()?;
         let found = Digest::of(&content);
         if found != release.pack {
             return Err(BundleError::Digest { found: found.short(), expected: release.pack.short() });
         }
-        let defaults = release.resolve(&BTreeMap::new()).map_err(BundleError::Content)?;
+        let values = release.resolve(values).map_err(BundleError::Parameters)?;
         let mut rest = content.as_slice();
+        let mut objects = Vec::with_capacity(release.objects.len());
         for (index, object) in release.objects.iter().enumerate() {
             // The lengths add up to the content's, which `unpack` checked.
             let (document, behind) = rest.split_at(object.len as usize);
-            render::render(release, index, document, &defaults).map_err(BundleError::Object)?;
+            objects
+                .push(render::render(release, index, document, &values).map_err(BundleError::Object)?.object);
             rest = behind;
         }
-        Ok(())
+        Ok(objects)
     }
 
     /// The bundle as the hub's API takes it; the content is sent beside it.

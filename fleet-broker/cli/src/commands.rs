@@ -3,6 +3,7 @@
 mod arguments;
 mod bundle;
 mod cluster;
+mod diff;
 mod error;
 mod keys;
 mod quickstart;
@@ -39,6 +40,15 @@ pub enum Command {
     /// Register clusters
     #[command(subcommand)]
     Cluster(cluster::Clusters),
+    /// Show what a change would do before it is made
+    ///
+    /// Takes Applications as they would be applied, and bundles as they would be published, signed or not. A bundle
+    /// alone stands for its Application with that bundle in place of the one it has. Compares them with what the hub
+    /// holds: which clusters would go from what to what, and how the objects on them would differ. Changes nothing.
+    ///
+    /// The hub does not show which parameters a cluster was told, so the Application's own are taken for them. Content
+    /// is compared with its digests; who signed it is for `bundle verify`.
+    Diff(diff::Diff),
     /// Show the fleet at a glance
     Status(status::Status),
     /// Run a hub and one agent here, and deliver a demo bundle
@@ -58,6 +68,7 @@ impl Command {
             Self::Keys(command) => command.run(context),
             Self::Bundle(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
+            Self::Diff(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Quickstart(command) => command.run(context),
         }

@@ -2,7 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use fleet_broker::resources::{Application, Assignment, Cluster};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use fleet_broker::resources::{self, Application, Assignment, Cluster};
+use futures::AsyncReadExt;
 use http::{Method, Request, header::CONTENT_TYPE};
 use kube::{
     Api, Client, Config,
@@ -10,7 +12,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::Status,
 };
-use protocol::{enrol::JoinCode, ids::ClusterId};
+use protocol::{
+    enrol::JoinCode,
+    ids::{AppId, ClusterId, Digest, Name},
+    limits,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -18,6 +24,9 @@ use crate::bundle::{Bundle, BundleError};
 
 /// How long one request may take: a large upload over a thin link.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Most content taken from the hub, compressed: what one release may hold, with room for what does not shrink.
+const CONTENT_BYTES: u64 = limits::PACK_BYTES + 1024 * 1024;
 
 /// A request to the hub that failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +121,7 @@ impl Hub {
         self.send_bytes(&what, Method::PUT, &uri, content).await?;
         let namespace = bundle.release().app.tenant.as_str();
         let name = resource["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let bundles = Api::<fleet_broker::resources::Bundle>::namespaced(self.client.clone(), namespace);
+        let bundles = Api::<resources::Bundle>::namespaced(self.client.clone(), namespace);
         self.put(&bundles, &name, resource).await
     }
 
@@ -123,6 +132,44 @@ impl Hub {
         };
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
         self.put(&Api::<Application>::namespaced(self.client.clone(), &namespace), &name, application).await
+    }
+
+    /// One application, if it is there.
+    pub async fn application(&self, id: &AppId) -> Result<Option<Application>, HubError> {
+        let applications = Api::<Application>::namespaced(self.client.clone(), id.tenant.as_str());
+        applications.get_opt(id.name.as_str()).await.map_err(failed(&format!("read application {id}")))
+    }
+
+    /// A published bundle, if it is there: the release and content that its digests name.
+    pub async fn bundle(&self, tenant: &Name, name: &str) -> Result<Option<Bundle>, HubError> {
+        let what = format!("read bundle {tenant}/{name}");
+        let bundles = Api::<resources::Bundle>::namespaced(self.client.clone(), tenant.as_str());
+        let Some(found) = bundles.get_opt(name).await.map_err(failed(&what))? else { return Ok(None) };
+        let spec = found.spec;
+        let envelope = STANDARD.decode(&spec.release).ok();
+        let envelope = envelope.filter(|bytes| spec.digest == format!("sha256:{}", Digest::of(bytes)));
+        let envelope = envelope
+            .ok_or_else(|| HubError::Answer { what: what.clone(), field: "release of its digest" })?;
+        let pack = spec.pack.strip_prefix("sha256:").unwrap_or_default();
+        let content = self.content(&format!("fetch the content of bundle {tenant}/{name}"), pack).await?;
+        let bundle = Bundle::published(envelope, content)?;
+        // What is under the digest is compared with it when the bundle's objects are made.
+        let named = bundle.release().pack.to_string() == pack;
+        if named { Ok(Some(bundle)) } else { Err(HubError::Answer { what, field: "content of its release" }) }
+    }
+
+    async fn content(&self, what: &str, digest: &str) -> Result<Vec<u8>, HubError> {
+        let request = Request::builder().uri(format!("/blobs/sha256/{digest}")).body(Vec::new());
+        let wrong = |source| HubError::Request { what: what.to_owned(), source: Box::new(source) };
+        let request = request.map_err(|error| wrong(kube::Error::HttpError(error)))?;
+        let stream = self.client.request_stream(request).await.map_err(failed(what))?;
+        let mut bytes = Vec::new();
+        let read = stream.take(CONTENT_BYTES + 1).read_to_end(&mut bytes).await;
+        read.map_err(|error| wrong(kube::Error::ReadEvents(error)))?;
+        if bytes.len() as u64 > CONTENT_BYTES {
+            return Err(HubError::Answer { what: what.to_owned(), field: "content of a bundle's size" });
+        }
+        Ok(bytes)
     }
 
     /// Every cluster.

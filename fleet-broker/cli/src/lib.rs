@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod clock;
 pub mod commands;
+pub mod diff;
 pub mod hub;
 pub mod kinds;
 pub mod manifest;

@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 use edgefleet::{
     clock,
-    commands::{Command, Context, Exit},
+    commands::{Command, CommandError, Context, Exit},
     output::Output,
 };
 
@@ -18,7 +18,7 @@ use edgefleet::{
     name = "edgefleet",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 hub unreachable, 124 timeout."
+    after_help = "Exit codes: 0 done, 1 failed or differs, 2 wrong usage, 3 not found, 4 not allowed, 5 hub unreachable, 124 timeout."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -28,11 +28,16 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr().lock());
-    let color = stderr.is_terminal() && !no_color();
-    let output = Output { data: &mut stdout, messages: &mut stderr, color };
+    let (color, data_color) = match no_color() {
+        true => (false, false),
+        false => (stderr.is_terminal(), stdout.is_terminal()),
+    };
+    let output = Output { data: &mut stdout, messages: &mut stderr, color, data_color };
     let mut context = Context { now: clock::now(), stdin: &mut stdin, output };
     let exit = match cli.command.run(&mut context) {
         Ok(()) => Exit::Ok,
+        // Said already, in what was printed.
+        Err(CommandError::Differs) => CommandError::Differs.exit(),
         Err(error) if error.exit() == Exit::Ok => Exit::Ok,
         Err(error) => {
             // Where even this cannot be printed, the exit code still says it.

@@ -20,7 +20,7 @@ pub use problem::{ManifestError, ObjectProblem, Problem};
 use crate::{
     kinds::{self, Scope},
     source::SourceText,
-    yaml,
+    yaml::{self, YamlError},
 };
 
 /// What the operator decided about the manifests.
@@ -115,8 +115,7 @@ pub fn parse(texts: &[SourceText], rules: &Rules) -> Result<Manifests, ManifestE
     let mut problems = Vec::new();
     let mut written = Vec::new();
     for text in texts {
-        let documents = yaml::read(&text.text)
-            .map_err(|source| ManifestError::Syntax { file: text.name.clone(), source })?;
+        let documents = yaml::read(&text.text).map_err(|problem| syntax(text, problem))?;
         for document in documents {
             let origin = Origin {
                 source: text.name.clone(),
@@ -128,7 +127,8 @@ pub fn parse(texts: &[SourceText], rules: &Rules) -> Result<Manifests, ManifestE
         }
     }
     if written.is_empty() {
-        return Err(ManifestError::NoObjects);
+        let names: Vec<&str> = texts.iter().map(|text| text.name.as_str()).collect();
+        return Err(ManifestError::NoObjects(names.join(", ")));
     }
     let scopes = Scopes::new(&written, rules);
     let mut manifests = Manifests::default();
@@ -144,6 +144,11 @@ pub fn parse(texts: &[SourceText], rules: &Rules) -> Result<Manifests, ManifestE
         return Err(ManifestError::TooManyObjects(manifests.objects.len()));
     }
     if problems.is_empty() { Ok(manifests) } else { Err(ManifestError::Problems(problems)) }
+}
+
+fn syntax(text: &SourceText, problem: YamlError) -> ManifestError {
+    let line = text.text.lines().nth(problem.line.saturating_sub(1)).unwrap_or_default();
+    ManifestError::Syntax { file: text.name.clone(), is_template: line.contains("{{"), problem }
 }
 
 /// `kind: List`, and any other kind of list with items, stands for its items.

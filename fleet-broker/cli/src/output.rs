@@ -15,12 +15,30 @@ pub struct Output<'a> {
     pub messages: &'a mut dyn Write,
     /// Whether messages may be coloured.
     pub color: bool,
+    /// Whether data may be coloured.
+    pub data_color: bool,
 }
 
 impl Output<'_> {
     /// One line of data.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.data, "{text}")
+    }
+
+    /// A unified diff. What is added is green, what is removed is red, where colours may be.
+    pub fn diff(&mut self, text: &str) -> io::Result<()> {
+        if !self.data_color {
+            return self.data.write_all(text.as_bytes());
+        }
+        text.lines().try_for_each(|line| match line.as_bytes().first() {
+            _ if line.starts_with("+++ ") || line.starts_with("--- ") => {
+                writeln!(self.data, "\x1b[1m{line}\x1b[0m")
+            }
+            Some(b'+') => writeln!(self.data, "\x1b[32m{line}\x1b[0m"),
+            Some(b'-') => writeln!(self.data, "\x1b[31m{line}\x1b[0m"),
+            Some(b'@') => writeln!(self.data, "\x1b[36m{line}\x1b[0m"),
+            Some(_) | None => writeln!(self.data, "{line}"),
+        })
     }
 
     /// Rows under a header, in columns as wide as they need to be.
@@ -88,10 +106,24 @@ mod tests {
             (true, "\x1b[1;31merror:\x1b[0m cannot read a\n  because: no more pens\n"),
         ] {
             let (mut data, mut messages) = (Vec::new(), Vec::new());
-            let mut output = Output { data: &mut data, messages: &mut messages, color };
+            let mut output = Output { data: &mut data, messages: &mut messages, color, data_color: false };
             output.error(&error).unwrap();
             assert_eq!(String::from_utf8(messages).unwrap(), expected);
             assert!(data.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_diff_is_coloured_where_colours_may_be() {
+        let text = "--- a\n+++ b\n@@ -1 +1 @@\n same\n-one\n+two\n";
+        let colored = "\x1b[1m--- a\x1b[0m\n\x1b[1m+++ b\x1b[0m\n\x1b[36m@@ -1 +1 @@\x1b[0m\n same\n\
+                       \x1b[31m-one\x1b[0m\n\x1b[32m+two\x1b[0m\n";
+        for (data_color, expected) in [(false, text), (true, colored)] {
+            let (mut data, mut messages) = (Vec::new(), Vec::new());
+            let mut output =
+                Output { data: &mut data, messages: &mut messages, color: !data_color, data_color };
+            output.diff(text).unwrap();
+            assert_eq!(String::from_utf8(data).unwrap(), expected);
         }
     }
 
@@ -106,7 +138,7 @@ mod tests {
     #[test]
     fn columns_are_aligned_without_trailing_spaces() {
         let (mut data, mut messages) = (Vec::new(), Vec::new());
-        let mut output = Output { data: &mut data, messages: &mut messages, color: false };
+        let mut output = Output { data: &mut data, messages: &mut messages, color: false, data_color: false };
         let rows = vec![vec!["ConfigMap".to_owned(), "a".to_owned()], vec!["Pod".to_owned(), "b".to_owned()]];
         output.table(&["KIND", "NAME"], rows).unwrap();
         assert_eq!(String::from_utf8(data).unwrap(), "KIND        NAME\nConfigMap   a\nPod         b\n");

@@ -77,6 +77,12 @@ pub enum ReleaseError {
     /// An ignored field of an object that is not there.
     #[error("--ignore {0} matches no object of the bundle")]
     IgnoresNothing(IgnoreOption),
+    /// More content than a release may have.
+    #[error(
+        "the objects have {0} bytes together, a bundle may have {max}; split them into several applications",
+        max = limits::PACK_BYTES
+    )]
+    TooLarge(u64),
     /// The whole says something a release must not.
     #[error("the release would not be valid")]
     Content(#[source] ContentError),
@@ -110,6 +116,9 @@ pub fn build(plan: &Plan, mut objects: Vec<Object>) -> Result<Built, ReleaseErro
     let documents: Vec<Vec<u8>> = objects.iter().map(|object| json(&object.value)).collect();
     let entries = objects.iter().zip(&documents).map(|(object, document)| entry(object, document)).collect();
     let pack = documents.concat();
+    if pack.len() as u64 > limits::PACK_BYTES {
+        return Err(ReleaseError::TooLarge(pack.len() as u64));
+    }
     let release = Release {
         app: plan.app.clone(),
         version: plan.version.clone(),

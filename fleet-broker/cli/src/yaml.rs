@@ -48,6 +48,15 @@ pub fn read(text: &str) -> Result<Vec<Document>, YamlError> {
     json.or_else(|error| compose::documents(text).map_err(|_| error))
 }
 
+/// Writes a value as YAML that [`read`] reads back: texts of several lines as blocks, no other line broken.
+pub fn write(value: &Value) -> String {
+    let mut options = serde_saphyr::SerializerOptions::default();
+    options.folded_wrap_chars = usize::MAX;
+    options.compact_list_indent = true;
+    // JSON can always be written as YAML; as JSON it is YAML too.
+    serde_saphyr::to_string_with_options(value, options).unwrap_or_else(|_| format!("{value:#}\n"))
+}
+
 fn read_json(text: &str) -> Result<Vec<Document>, YamlError> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut documents = Vec::new();

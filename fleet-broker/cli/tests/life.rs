@@ -1,94 +1,14 @@
 //! A bundle's whole life on the command line, and every way in which it is refused.
 #![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+mod desk;
 
-use protocol::limits;
-use tempfile::TempDir;
+use std::fs;
 
-const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gateway}\ndata: {level: info}\n";
+use desk::{CONFIG, Desk};
+
 const ROLE: &str =
     "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: gateway}\nrules: []\n";
-
-const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n";
-
-/// A folder in which commands run, with the keys of a fleet.
-struct Desk(TempDir);
-
-/// What a command left behind.
-struct Run {
-    code: Option<i32>,
-    data: String,
-    messages: String,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
-        let init = "keys init keys --fleet acme --tenant radio --namespace radio --namespace radio-*";
-        assert_eq!(desk.run(init).code, Some(0));
-        desk
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    /// Runs `edgefleet` with arguments that hold no spaces.
-    fn run(&self, arguments: &str) -> Run {
-        self.run_with(arguments, "")
-    }
-
-    fn run_with(&self, arguments: &str, stdin: &str) -> Run {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_edgefleet"))
-            .args(arguments.split(' '))
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that fails before it reads closes the pipe; what it prints is what counts.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-        let (data, messages) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-        Run { code: status.code(), data, messages }
-    }
-
-    fn build(&self, source: &str) -> Run {
-        self.run(&format!("bundle build {source} --app radio/gateway --version 1.4.2 -o out.bundle"))
-    }
-
-    fn verify(&self) -> Run {
-        self.run("bundle verify out.bundle --root keys/root.cose")
-    }
-}
-
-impl Run {
-    #[track_caller]
-    fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}", self.messages);
-        self
-    }
-
-    #[track_caller]
-    fn fails(&self, code: i32, expected: &str) {
-        assert_eq!(self.code, Some(code), "{}", self.messages);
-        assert!(self.messages.starts_with("error: "), "{}", self.messages);
-        assert!(self.messages.contains(expected), "{}\n  lacks {expected}", self.messages);
-        assert!(self.data.is_empty(), "data of a failed command: {}", self.data);
-    }
-}
 
 #[test]
 fn a_bundle_of_a_folder_is_built_signed_and_verified() {
@@ -152,40 +72,6 @@ fn a_tampered_file_is_refused() {
     }
     fs::write(desk.path("out.bundle"), good).unwrap();
     desk.verify().ok();
-}
-
-#[test]
-fn manifests_that_cannot_be_taken_are_refused_and_nothing_is_left() {
-    let huge = format!("{CONFIG}  # \nbinaryData: {{a: {}}}\n", "x".repeat(limits::OBJECT_BYTES as usize));
-    let cases = [
-        ("a: 1\n b: 2\n", "a.yaml:2:3: "),
-        ("metadata: {name: a}\napiVersion: v1\n", "a.yaml:1 (document 1): object a has no kind"),
-        (&format!("{CONFIG}---\n{CONFIG}"), "ConfigMap gateway stands twice, first at a.yaml:1 (document 1)"),
-        (&huge, "ConfigMap gateway has "),
-        (SECRET, "Secret s would be readable by everyone who gets hold of the bundle"),
-        ("# nothing\n", "the manifests hold no object"),
-        (
-            "apiVersion: example.com/v1\nkind: Site\nmetadata: {name: s}\n",
-            "pass --cluster-scoped Site.example.com",
-        ),
-    ];
-    let desk = Desk::new();
-    for (text, expected) in cases {
-        desk.write("a.yaml", text);
-        desk.build("a.yaml").fails(1, expected);
-        assert_eq!(names(desk.0.path()), ["a.yaml", "keys"], "left behind after: {expected}");
-    }
-    desk.build("gone.yaml").fails(3, "cannot read gone.yaml");
-    desk.write("a.yaml", SECRET);
-    desk.build("a.yaml --allow-plaintext-secrets").ok();
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 #[test]

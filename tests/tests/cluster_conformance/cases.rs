@@ -152,8 +152,8 @@ async fn what_cannot_be_addressed_is_named() -> Result<()> {
             Ok(())
         },
         &[
-            "namespace nowhere of ConfigMap nowhere/one does not exist: a release or policy must carry it; Retry { after: None }",
-            "the cluster does not serve Unknown.v1.example.com: is its CustomResourceDefinition installed?; Retry { after: None }",
+            "namespace nowhere of ConfigMap nowhere/one does not exist: create it, or add it to a bundle; Retry { after: None }",
+            "the cluster does not serve Unknown.v1.example.com: write a version that `kubectl api-versions` lists, or install its CustomResourceDefinition; Retry { after: None }",
             "ConfigMap one is invalid: objects of this kind belong to a namespace: give metadata.namespace; Object",
             "ClusterRole ignored/NS:reader names a namespace, but ClusterRole.v1.rbac.authorization.k8s.io belongs to the whole cluster: leave the namespace out; Object",
         ],
@@ -403,7 +403,7 @@ async fn a_kind_comes_with_its_definition() -> Result<()> {
             .await
         },
         &[
-            "the cluster does not serve Widget.v1.NS.example.com: is its CustomResourceDefinition installed?; Retry { after: None }",
+            "the cluster does not serve Widget.v1.NS.example.com: write a version that `kubectl api-versions` lists, or install its CustomResourceDefinition; Retry { after: None }",
             "u1 v1 generation 1 size=1",
             "u1 v2 generation 2 size=2",
             "u1 v3 generation 2 seen=true",

@@ -22,7 +22,7 @@ use protocol::ids::Digest;
 use serde_json::{Value, json};
 use tests::wait_for;
 
-use crate::harness::{Site, name_of};
+use crate::harness::{APPLICATION, Site, name_of};
 
 /// Sites that are tried at once: an agent mostly waits, for a link, an answer, or the next look.
 const LANES: u64 = 4;
@@ -112,7 +112,10 @@ impl Lane {
         let mut site = Site::start(&format!("everywhere-{number}")).await?;
         site.kubectl(&["create", "namespace", &site.name]).await?;
         site.stop_agent().await?;
-        let bundles = [site.publish(&manifests(1)).await?, site.publish(&manifests(2)).await?];
+        let bundles = [
+            site.publish(APPLICATION, &manifests(1)).await?,
+            site.publish(APPLICATION, &manifests(2)).await?,
+        ];
         let (ends, uids, kills) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Ok(Self { site, bundles, ends, uids, kills })
     }

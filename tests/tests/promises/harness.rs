@@ -56,7 +56,12 @@ pub(crate) const KEYS: &str = "keys";
 pub(crate) const OTHER_KEYS: &str = "other-keys";
 
 /// The label by which the ApplySet of KEP-3659 knows its members.
-const PART_OF: &str = "applyset.kubernetes.io/part-of";
+pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
+
+/// Kinds that tests put where a namespace's end does not reach: into other namespaces, and beside all of them.
+pub(crate) const FAR_KINDS: &str = "apiservices,clusterrolebindings,clusterroles,configmaps,\
+    customresourcedefinitions,daemonsets,deployments,namespaces,rolebindings,serviceaccounts,services,\
+    validatingadmissionpolicies,validatingadmissionpolicybindings";
 
 /// A hub and the one cluster of its fleet. What it put on the shared cluster is deleted when it is dropped.
 pub(crate) struct Site {
@@ -90,9 +95,14 @@ struct Ports {
 impl Site {
     /// Starts a hub, and an agent that has joined it and is connected. `promise` begins the site's name.
     pub(crate) async fn start(promise: &str) -> Result<Self> {
+        Self::start_with(promise, &[]).await
+    }
+
+    /// [`Site::start`] with releases that may reach these namespaces too.
+    pub(crate) async fn start_with(promise: &str, namespaces: &[&str]) -> Result<Self> {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
-        make_keys(folder.path(), &name)?;
+        make_keys(folder.path(), &name, namespaces)?;
         let director = folder.path().join(KEYS).join("director.key");
         let hub = start_hub(folder.path(), Ports::default(), &director).await?;
         let ports = Ports {
@@ -239,13 +249,18 @@ impl Site {
 
     /// Builds, signs and publishes a version of the application, and has it run. Returns the bundle's name.
     pub(crate) async fn deliver(&mut self, manifests: &str) -> Result<String> {
-        let bundle = self.publish(manifests).await?;
+        self.deliver_as(APPLICATION, manifests).await
+    }
+
+    /// [`Site::deliver`] for an application of another name.
+    pub(crate) async fn deliver_as(&mut self, application: &str, manifests: &str) -> Result<String> {
+        let bundle = self.publish(application, manifests).await?;
         self.place(&bundle).await
     }
 
-    /// Builds, signs and publishes a version of the application.
-    pub(crate) async fn publish(&mut self, manifests: &str) -> Result<Bundle> {
-        let plan = self.plan(&self.app()?);
+    /// Builds, signs and publishes a version of an application.
+    pub(crate) async fn publish(&mut self, application: &str, manifests: &str) -> Result<Bundle> {
+        let plan = self.plan(&AppId::new(&self.name, application)?);
         let bundle = self.build(&plan, manifests, &self.signers(&self.name))?;
         self.operator.push(&bundle).await?;
         Ok(bundle)
@@ -337,7 +352,12 @@ impl Site {
 
     /// The label value of the application's objects.
     pub(crate) fn apply_set(&self) -> Result<String> {
-        Ok(apply_set(&self.app()?))
+        self.apply_set_of(APPLICATION)
+    }
+
+    /// The label value of another application's objects.
+    pub(crate) fn apply_set_of(&self, application: &str) -> Result<String> {
+        Ok(apply_set(&AppId::new(&self.name, application)?))
     }
 
     /// Waits until the hub shows `bundle` in `state`, and returns all that it shows.
@@ -455,7 +475,7 @@ impl Drop for Site {
             let members = format!("{PART_OF}={}", apply_set(app));
             let parent = parent_name(app);
             let deletions: [&[&str]; 3] = [
-                &["delete", "namespaces,customresourcedefinitions", "-l", &members, "--wait=false"],
+                &["delete", FAR_KINDS, "--all-namespaces", "-l", &members, "--wait=false"],
                 &["delete", "namespace", &self.name, "--ignore-not-found", "--wait=false"],
                 &["--namespace", PARENT_NAMESPACE, "delete", "configmap", &parent, "--ignore-not-found"],
             ];
@@ -491,22 +511,26 @@ fn other_tenant(name: &str) -> String {
 }
 
 /// Makes the keys of a fleet with two tenants. Beside the second tenant's stands a director that is not the fleet's.
-fn make_keys(folder: &Path, name: &str) -> Result<()> {
+fn make_keys(folder: &Path, name: &str, namespaces: &[&str]) -> Result<()> {
     let fleet = FleetId::new(name)?;
     let authority = serve::certificate_authority(&folder.join("hub"), fleet.as_str())?;
     let now = clock::now();
-    let charter = |tenant: &str| -> Result<Charter> {
+    let charter = |tenant: &str, namespaces: &[&str]| -> Result<Charter> {
+        let reached = [tenant]
+            .into_iter()
+            .chain(namespaces.iter().copied())
+            .map(|name| name.parse::<NamespacePattern>());
         Ok(Charter {
             fleet: fleet.clone(),
             tenant: Name::new(tenant)?,
-            namespaces: vec![tenant.parse::<NamespacePattern>()?],
+            namespaces: reached.collect::<Result<_, _>>()?,
             ca_pins: vec![authority.pin()],
             issued: now,
             not_after: now.plus(DAY_SECONDS),
         })
     };
-    let mut keys = keys::generate(&charter(name)?)?;
-    let other = keys::generate(&charter(&other_tenant(name))?)?;
+    let mut keys = keys::generate(&charter(name, namespaces)?)?;
+    let other = keys::generate(&charter(&other_tenant(name), &[])?)?;
     keys.document.keys.extend(other.release.iter().map(SigningKey::public));
     keys.document.releases.extend(other.document.releases.clone());
     let signers: Vec<&SigningKey> = keys.root.iter().collect();

@@ -5,6 +5,7 @@ mod agent_killed;
 mod agent_killed_everywhere;
 mod api_away;
 mod arrives;
+mod bad_input;
 mod broken;
 mod disk_full;
 mod forged;

@@ -62,8 +62,8 @@ async fn too_much_is_not_deleted_at_once() -> Result<()> {
         let applied = status.conditions.iter().find(|one| one.type_ == "Applied");
         status.bundle == second
             && status.state == AssignmentState::Failed
-            && status.message.as_ref().is_some_and(|message| message.contains(&refusal))
             && applied.is_some_and(|one| one.status == "False" && one.message.contains(&refusal))
+            && status.message.as_ref().is_some_and(|message| message.starts_with("PruneRefused: "))
     })
     .await?;
 

@@ -164,6 +164,11 @@ fn content_that_is_not_the_releases_is_neither_believed_nor_signed() {
     let mut mixed = Bundle { pack_zstd: bundle("radio/gateway", &swapped).pack_zstd, ..good.clone() };
     assert!(why(&mixed.verify(&trust(&keys), EXPIRES).unwrap_err()).starts_with("the content has digest"));
     assert!(matches!(mixed.sign(&fleet(), &keys.release[1]), Err(BundleError::Digest { .. })));
+    let envelope = good.envelope().unwrap().to_vec();
+    let published = Bundle::published(envelope.clone(), mixed.pack_zstd.clone()).unwrap();
+    assert!(matches!(published.objects(&BTreeMap::new()), Err(BundleError::Digest { .. })));
+    let published = Bundle::published(envelope, good.pack_zstd.clone()).unwrap();
+    assert_eq!(published.objects(&BTreeMap::new()).unwrap()[0]["data"]["a"], "b");
     let mut short = Bundle { pack_zstd: pack::compress(b"{}").unwrap(), ..good };
     assert!(why(&short.verify(&trust(&keys), EXPIRES).unwrap_err()).contains("does not unpack to the"));
     assert!(matches!(short.sign(&fleet(), &keys.release[1]), Err(BundleError::Pack(_))));
@@ -173,7 +178,7 @@ fn content_that_is_not_the_releases_is_neither_believed_nor_signed() {
 fn other_files_are_not_bundles() {
     let bytes = bundle("radio/gateway", CONFIG).encode();
     let cases = [
-        (b"".to_vec(), "not a bundle made by"),
+        (b"".to_vec(), "the file is cut short"),
         (b"PK\x03\x04".to_vec(), "not a bundle made by"),
         (bytes[..bytes.len() - 1].to_vec(), "the file is damaged"),
         ([bytes.as_slice(), b"x"].concat(), "the file is damaged"),

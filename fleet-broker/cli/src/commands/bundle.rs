@@ -17,7 +17,7 @@ use super::{
     CommandError, Context,
     arguments::{AdoptArgument, Expiry, Format, expiry},
     cluster::HubArguments,
-    hub_runtime,
+    diff, hub_runtime,
 };
 use crate::{
     bundle::Bundle,
@@ -53,11 +53,25 @@ pub enum Bundles {
     Verify(Verify),
     /// Show what a bundle says it holds, without checking who signed it
     Show(Show),
+    /// Show how the objects of one bundle differ from those of another
+    ///
+    /// Leaves 0 behind if nothing differs, 1 if something does, and more than 1 if it could not be told. Checks
+    /// that the bundles hold what they say, not who signed them.
+    Diff(Compare),
     /// Publish a signed bundle on the hub
     ///
     /// Uploads its content, then the bundle. Clusters run it once an Application names it. Publishing the same
     /// bundle again changes nothing.
     Push(Push),
+}
+
+/// Arguments of `bundle diff`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The file of the bundle that is
+    old: PathBuf,
+    /// The file of the bundle that would be
+    new: PathBuf,
 }
 
 /// Arguments of `bundle push`.
@@ -183,6 +197,7 @@ impl Bundles {
             Self::Sign(arguments) => sign(arguments, context),
             Self::Verify(arguments) => verify(arguments, context),
             Self::Show(arguments) => show(arguments, context),
+            Self::Diff(arguments) => diff::bundles(&arguments.old, &arguments.new, context),
             Self::Push(arguments) => arguments.run(context),
         }
     }

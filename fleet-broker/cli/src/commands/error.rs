@@ -17,7 +17,7 @@ use crate::{
 pub enum Exit {
     /// As it should.
     Ok = 0,
-    /// It failed.
+    /// It failed; of a command that compares: something differs.
     Failed = 1,
     /// It was called in a way that makes no sense.
     Usage = 2,
@@ -29,6 +29,13 @@ pub enum Exit {
     Unreachable = 5,
     /// It took longer than it was given.
     Timeout = 124,
+}
+
+impl Exit {
+    /// For a command that leaves 1 behind to say that something differs.
+    fn beside_differs(self) -> Self {
+        if self == Self::Failed { Self::Usage } else { self }
+    }
 }
 
 /// Why a command failed.
@@ -78,6 +85,18 @@ pub enum CommandError {
     /// A hub that should run here.
     #[error("the hub does not start")]
     Serve(#[from] fleet_broker::serve::ServeError),
+    /// Something that is not an Application the hub would take.
+    #[error("{0}")]
+    Application(String),
+    /// Something that is not on the hub.
+    #[error("{0}")]
+    NotThere(String),
+    /// What was compared differs, and how was printed.
+    #[error("it differs")]
+    Differs,
+    /// A comparison that failed.
+    #[error(transparent)]
+    Trouble(Box<CommandError>),
     /// Threads.
     #[error("cannot start a runtime")]
     Runtime(#[source] io::Error),
@@ -122,7 +141,13 @@ impl CommandError {
         match (self, cause_in_system(self)) {
             (Self::Usage(_), _) => Exit::Usage,
             (Self::Timeout(_), _) => Exit::Timeout,
-            (Self::Hub(error) | Self::Publish { source: error, .. }, _) => hub_exit(error),
+            (Self::NotThere(_), _) => Exit::NotFound,
+            (Self::Trouble(error), _) => error.exit().beside_differs(),
+            (Self::Hub(error) | Self::Publish { source: error, .. }, _)
+                if !matches!(error, HubError::Kubeconfig { .. }) =>
+            {
+                hub_exit(error)
+            }
             (Self::Output(_), Some(io::ErrorKind::BrokenPipe)) => Exit::Ok,
             (_, Some(io::ErrorKind::NotFound)) => Exit::NotFound,
             (_, Some(io::ErrorKind::PermissionDenied)) => Exit::NotAllowed,
@@ -164,7 +189,10 @@ mod tests {
             (read(io::ErrorKind::PermissionDenied).into(), Exit::NotAllowed),
             (read(io::ErrorKind::Other).into(), Exit::Failed),
             (io::Error::from(io::ErrorKind::BrokenPipe).into(), Exit::Ok),
-            (ManifestError::NoObjects.into(), Exit::Failed),
+            (ManifestError::NoObjects("a".to_owned()).into(), Exit::Failed),
+            (CommandError::Differs, Exit::Failed),
+            (CommandError::Trouble(Box::new(ManifestError::NoObjects("a".to_owned()).into())), Exit::Usage),
+            (CommandError::Trouble(Box::new(CommandError::NotThere("a".to_owned()))), Exit::NotFound),
             (
                 CommandError::Bundle {
                     action: "verify",

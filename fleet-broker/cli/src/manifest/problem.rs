@@ -14,16 +14,18 @@ const SHOWN: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// A file is neither YAML nor JSON.
-    #[error("{file}:{}:{}: {}", .source.line, .source.column, .source.problem)]
+    #[error("{file}:{}:{}: {}{}", .problem.line, .problem.column, .problem.problem, template(*.is_template))]
     Syntax {
         /// Which file.
         file: String,
-        /// What is wrong in it, and where; said in the message already.
-        source: YamlError,
+        /// What is wrong in it, and where.
+        problem: YamlError,
+        /// Whether the line holds a placeholder, as templates have them.
+        is_template: bool,
     },
     /// There is nothing in the files.
-    #[error("the manifests hold no object")]
-    NoObjects,
+    #[error("{0} holds no object: give manifests, each with apiVersion, kind and metadata")]
+    NoObjects(String),
     /// More objects than a release may hold.
     #[error("the manifests hold {0} objects, a bundle may hold {max}; split them into several applications", max = limits::RELEASE_OBJECTS)]
     TooManyObjects(usize),
@@ -91,11 +93,19 @@ pub enum ObjectProblem {
     )]
     PlaintextSecret,
     /// Larger than an API server takes.
-    #[error("has {0} bytes, an object may have {max}", max = limits::OBJECT_BYTES)]
+    #[error("has {0} bytes, an object may have {max}, because no API server takes more; split it", max = limits::OBJECT_BYTES)]
     TooLarge(u64),
     /// The same object stands elsewhere too.
     #[error("stands twice, first at {0}; remove one of them")]
     Duplicate(Origin),
+}
+
+fn template(is_template: bool) -> &'static str {
+    if is_template {
+        "; the line is a template's: render it before it is built (a Helm chart: helm template)"
+    } else {
+        ""
+    }
 }
 
 struct Lines<'a>(&'a [Problem]);

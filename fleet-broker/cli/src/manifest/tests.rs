@@ -48,7 +48,7 @@ fn objects_get_their_place() {
 fn what_is_wrong_is_named_with_file_line_and_object() {
     let huge = "x".repeat(limits::OBJECT_BYTES as usize);
     let cases = [
-        ("# nothing\n---\n".to_owned(), "the manifests hold no object"),
+        ("# nothing\n---\n".to_owned(), "a.yaml holds no object: give manifests"),
         ("kind: [1,\n".to_owned(), "a.yaml:1:7: "),
         ("- 1\n".to_owned(), "a.yaml:1 (document 1): this document is no Kubernetes object"),
         ("\n\nmetadata: {name: a}\n".to_owned(), "a.yaml:3 (document 1): object a has no apiVersion"),
@@ -61,7 +61,7 @@ fn what_is_wrong_is_named_with_file_line_and_object() {
         (manifest("Pod", "generateName: a-", ""), "Pod a- has metadata.generateName"),
         (manifest("Antenna", "name: a", ""), "or pass --cluster-scoped Antenna.example.com"),
         (manifest("Secret", "name: a", "stringData: {a: b}"), "Secret a would be readable by everyone"),
-        (manifest("ConfigMap", "name: a", &format!("data: {{a: {huge}}}")), "an object may have 3145728"),
+        (manifest("ConfigMap", "name: a", &format!("data: {{a: {huge}}}")), "an object may have 3145728, because no API server takes more; split it"),
         (
             format!("{0}---\n{0}", manifest("ConfigMap", "name: a", "")),
             "a.yaml:6 (document 2): ConfigMap a stands twice, first at a.yaml:1 (document 1)",

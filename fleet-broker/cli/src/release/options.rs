@@ -73,12 +73,12 @@ pub enum ParameterError {
 #[derive(Debug, thiserror::Error)]
 pub enum ParameterFileError {
     /// Neither YAML nor JSON.
-    #[error("{file}:{}:{}: {}", .source.line, .source.column, .source.problem)]
+    #[error("{file}:{}:{}: {}", .problem.line, .problem.column, .problem.problem)]
     Syntax {
         /// Which file.
         file: String,
-        /// What is wrong in it, and where; said in the message already.
-        source: YamlError,
+        /// What is wrong in it, and where.
+        problem: YamlError,
     },
     /// Not a list of parameters.
     #[error(
@@ -183,8 +183,8 @@ fn text(value: &Value) -> Result<String, ParameterError> {
 
 /// Reads a file of parameters: a list of them, or a mapping whose one key `parameters` holds the list.
 pub fn read_parameters(file: &str, content: &str) -> Result<Vec<ParameterSpec>, ParameterFileError> {
-    let documents =
-        yaml::read(content).map_err(|source| ParameterFileError::Syntax { file: file.to_owned(), source })?;
+    let documents = yaml::read(content)
+        .map_err(|problem| ParameterFileError::Syntax { file: file.to_owned(), problem })?;
     let shape = |source| ParameterFileError::Shape { file: file.to_owned(), source };
     let [mut document] = <[_; 1]>::try_from(documents).map_err(|_| shape(None))?;
     let inner = document.value.as_object_mut().filter(|map| map.len() == 1);

@@ -20,7 +20,7 @@ pub struct Change {
 }
 
 /// What a decision depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct View {
     /// Clusters in the fleet.
     pub fleet: u64,
@@ -90,7 +90,7 @@ pub fn advance(change: &Change, view: View) -> Decision {
 }
 
 /// Why a change must be approved by an operator; none if it need not.
-fn needs_approval(change: &Change, view: View) -> Option<String> {
+pub fn needs_approval(change: &Change, view: View) -> Option<String> {
     let how = "approve it by annotating the Application with edgefleet.dev/approve=\"GENERATION: reason\"";
     let View { fleet, placed, told, removed_before, .. } = view;
     let removed = u64::try_from(change.remove.len()).unwrap_or(u64::MAX);

@@ -1,0 +1,178 @@
+//! Which clusters a change of an Application reaches, by the rules by which the hub places it.
+
+use std::collections::BTreeMap;
+
+use apimachinery::selector::Selector;
+use fleet_broker::{
+    logic::fleet::rollout::{self, Change, View},
+    resources::{ApplicationSpec, Assignment, AssignmentStatus, Cluster, OnUnmatch},
+};
+use protocol::{
+    documents::Release,
+    ids::{AppId, ClusterId},
+};
+
+/// What one cluster is told about an application.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// The bundle's name.
+    pub bundle: String,
+    /// Parameters that the Application sets.
+    pub values: BTreeMap<String, String>,
+    /// What must be available first.
+    pub depends_on: Vec<String>,
+}
+
+/// Clusters that all go the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// What they run now; nothing where the application is new to them.
+    pub from: Option<Told>,
+    /// What they shall run; nothing where it is removed.
+    pub to: Option<Told>,
+    /// Their names.
+    pub clusters: Vec<String>,
+}
+
+/// What a change of an application would mean for the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Which clusters change, and how.
+    pub moves: Vec<Move>,
+    /// How many clusters are selected.
+    pub selected: usize,
+    /// How many of them stay as they are.
+    pub unchanged: usize,
+    /// How many are no longer selected and keep what they run.
+    pub left: usize,
+    /// Why it would wait for an approval.
+    pub approval: Option<String>,
+}
+
+/// What the hub knows of its clusters.
+#[derive(Debug, Clone, Copy)]
+pub struct Fleet<'a> {
+    /// Every cluster.
+    pub clusters: &'a [Cluster],
+    /// How every application is on every cluster.
+    pub assignments: &'a [Assignment],
+}
+
+/// Plans the change of `app` from `live`, as the hub has it, to `wanted`. Values that clusters were told are not
+/// shown by the hub: they are taken to be those that `live` sets now.
+///
+/// # Errors
+/// A selector that is none, in a sentence.
+pub fn plan(
+    app: &AppId,
+    wanted: &ApplicationSpec,
+    live: Option<&ApplicationSpec>,
+    fleet: Fleet<'_>,
+) -> Result<Plan, String> {
+    let wanted_on = Settings::new(wanted)?;
+    let live_on = live.map(Settings::new).transpose()?;
+    let told = bundles(app, fleet.assignments);
+    let removes = wanted.placement.on_unmatch == OnUnmatch::Remove;
+    let mut plan = Plan::default();
+    let (mut moves, mut change) = (BTreeMap::<_, Vec<String>>::new(), Change::default());
+    let mut running = 0;
+    for cluster in fleet.clusters.iter().filter(|cluster| cluster.spec.accepted) {
+        let name = cluster.metadata.name.clone().unwrap_or_default();
+        let labels = cluster.metadata.labels.clone().unwrap_or_default();
+        let from = told.get(name.as_str()).map(|bundle| Told {
+            bundle: (*bundle).to_owned(),
+            ..live_on.as_ref().map_or_else(Told::nothing, |live| live.on(&labels))
+        });
+        running += u64::from(from.is_some());
+        let to = wanted_on.selector.matches(&labels).then(|| wanted_on.on(&labels));
+        plan.selected += usize::from(to.is_some());
+        match (&from, &to) {
+            (_, Some(_)) if from == to => plan.unchanged += 1,
+            (None, None) => {}
+            (Some(_), None) if !removes => plan.left += 1,
+            (Some(_), None) => {
+                change.remove.extend(ClusterId::new(&*name));
+                moves.entry((from, to)).or_default().push(name);
+            }
+            (_, Some(_)) => moves.entry((from, to)).or_default().push(name),
+        }
+    }
+    plan.moves = moves.into_iter().map(|((from, to), clusters)| Move { from, to, clusters }).collect();
+    let (fleet, placed) = (fleet.clusters.len() as u64, plan.selected as u64);
+    change.placed = placed;
+    plan.approval =
+        rollout::needs_approval(&change, View { fleet, placed, told: running, ..View::default() });
+    Ok(plan)
+}
+
+/// Refuses values that `release` does not take, whichever cluster they are for.
+///
+/// # Errors
+/// Which of them, in a sentence.
+pub fn check_values(spec: &ApplicationSpec, release: &Release) -> Result<(), String> {
+    let check = |field: &str, values: &BTreeMap<String, String>| {
+        release.resolve(values).map(drop).map_err(|error| format!("{field}: {error}"))
+    };
+    check("spec.parameters", &spec.parameters)?;
+    spec.overrides.iter().enumerate().try_for_each(|(index, entry)| {
+        let mut values = spec.parameters.clone();
+        values.extend(entry.parameters.clone());
+        check(&format!("spec.overrides[{index}].parameters"), &values)
+    })
+}
+
+impl Told {
+    /// Without the values that `release` does not take: they were set for another one.
+    pub fn settable(&self, release: &Release) -> Self {
+        let takes = |name: &String, value: &String| {
+            release.resolve(&BTreeMap::from([(name.clone(), value.clone())])).is_ok()
+        };
+        let mut told = self.clone();
+        told.values.retain(|name, value| takes(name, value));
+        told
+    }
+
+    fn nothing() -> Self {
+        Self { bundle: String::new(), values: BTreeMap::new(), depends_on: Vec::new() }
+    }
+}
+
+/// How an application is set on each cluster.
+struct Settings<'a> {
+    spec: &'a ApplicationSpec,
+    selector: Selector,
+    /// The first that names a cluster wins.
+    overrides: Vec<(Selector, &'a BTreeMap<String, String>)>,
+}
+
+impl<'a> Settings<'a> {
+    fn new(spec: &'a ApplicationSpec) -> Result<Self, String> {
+        let selector = |field: &str, of| {
+            Selector::try_from(of).map_err(|error| format!("{field}.clusterSelector: {error}"))
+        };
+        let overrides = spec.overrides.iter().enumerate().map(|(index, entry)| {
+            Ok((selector(&format!("spec.overrides[{index}]"), &entry.cluster_selector)?, &entry.parameters))
+        });
+        Ok(Self {
+            spec,
+            selector: selector("spec.placement", &spec.placement.cluster_selector)?,
+            overrides: overrides.collect::<Result<_, String>>()?,
+        })
+    }
+
+    fn on(&self, labels: &BTreeMap<String, String>) -> Told {
+        let mut values = self.spec.parameters.clone();
+        let first = self.overrides.iter().find(|(selector, _)| selector.matches(labels));
+        values.extend(first.into_iter().flat_map(|(_, values)| (*values).clone()));
+        let depends_on = self.spec.depends_on.iter().map(|one| one.application.clone()).collect();
+        Told { bundle: self.spec.bundle.clone(), values, depends_on }
+    }
+}
+
+/// The bundle that each cluster was told, by the cluster's name.
+fn bundles<'a>(app: &AppId, assignments: &'a [Assignment]) -> BTreeMap<&'a str, &'a str> {
+    let of_tenant = |one: &&Assignment| one.metadata.namespace.as_deref() == Some(app.tenant.as_str());
+    let statuses = assignments.iter().filter(of_tenant).filter_map(|one| one.status.as_ref());
+    let of_app = |status: &&AssignmentStatus| status.application == app.name.as_str();
+    statuses.filter(of_app).map(|status| (status.cluster.as_str(), status.bundle.as_str())).collect()
+}
