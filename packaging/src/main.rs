@@ -53,8 +53,14 @@ fn main() -> ExitCode {
 }
 
 fn budget() -> Result<()> {
-    let workspace =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this package is in a workspace")?;
+    // The agent that is measured runs here: an emulator tells nothing about memory.
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "memory can be measured on x86-64 only: run this on such a machine"
+    );
+    // Another clone may have built this very program, where they share a target directory: cargo knows better.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let workspace = Path::new(&package).parent().context("this package is in a workspace")?;
     let folder = TempDir::with_prefix("edgefleet-budget-")?;
     let agents = cross::build(workspace, &cache()?, folder.path())?;
     let rows = budget::compare(&measure(workspace, &agents, folder.path())?);
@@ -65,8 +71,6 @@ fn budget() -> Result<()> {
 }
 
 fn measure(workspace: &Path, agents: &Agents, folder: &Path) -> Result<Measured> {
-    // What this builds for another machine cannot be run here, and an emulator tells nothing about memory.
-    ensure!(cfg!(target_arch = "x86_64"), "memory can be measured on x86-64 only");
     let mut fleet = Fleet::start(programs(workspace, &agents.x86_64.path)?, folder)?;
     fleet.deliver(1, IDLE_OBJECTS)?;
     let idle = fleet.idle()?;
