@@ -12,6 +12,10 @@ test *arguments:
 unit package *arguments:
     cargo test -p {{package}} --lib {{arguments}}
 
+# The released agent's size and memory beside their budget.
+budget:
+    cargo run --release -p packaging -- budget
+
 # The lints, as CI runs them.
 lint:
     cargo clippy --workspace --all-targets -- -D warnings

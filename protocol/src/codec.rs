@@ -5,10 +5,14 @@
 //! another order, doubled keys) are errors, so nobody can turn signed bytes into others that verify as well.
 //! A field is therefore only ever added at the end of its struct, as an `Option` that is left out when `None`.
 
+mod decoder;
+
 use std::io;
 
-use serde::{Deserialize, Serialize, de::Error};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_cbor::ser::{IoWrite, Serializer};
+
+use self::decoder::{Decoder, Malformed};
 
 /// Bytes that do not decode to what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +22,7 @@ pub struct DecodeError {
     pub what: &'static str,
     /// Why and where.
     #[source]
-    source: serde_cbor::Error,
+    source: Malformed,
 }
 
 /// Encodes a value. Every type of this crate encodes: none holds a map with odd keys or a failing serializer.
@@ -31,14 +35,13 @@ pub fn decode<'a, T>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeErr
 where
     T: Deserialize<'a> + Serialize,
 {
-    let mut deserializer = serde_cbor::Deserializer::from_slice(bytes);
-    T::deserialize(&mut deserializer)
+    T::deserialize(&mut Decoder::new(bytes))
         .and_then(|value| if is_encoding_of(bytes, &value) { Ok(value) } else { Err(spelled_otherwise()) })
         .map_err(|source| DecodeError { what, source })
 }
 
-fn spelled_otherwise() -> serde_cbor::Error {
-    serde_cbor::Error::custom("the value is not in its one encoding, or bytes follow it")
+fn spelled_otherwise() -> Malformed {
+    Malformed::custom("the value is not in its one encoding, or bytes follow it")
 }
 
 fn is_encoding_of<T: Serialize>(bytes: &[u8], value: &T) -> bool {
@@ -70,7 +73,8 @@ pub struct EmptyMap {}
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_bytes::{ByteBuf, Bytes};
 
     use super::*;
 
@@ -185,5 +189,80 @@ mod tests {
         let choice = Choice::Range { least: -3 };
         assert_eq!(decode::<Choice>("choice", &encode(&choice)).unwrap(), choice);
         assert_eq!(hex::encode(encode(&choice)), "a101a10022");
+    }
+
+    /// Everything that documents are made of.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Everything {
+        natural: u64,
+        integer: i32,
+        flag: bool,
+        text: String,
+        bytes: ByteBuf,
+        list: Vec<(u8, Option<bool>)>,
+        map: BTreeMap<String, u16>,
+        kind: Kind,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nested: Option<Empty>,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Empty {}
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Kind {
+        Unit,
+        Newtype(u32),
+        Tuple(u8, String),
+        Struct { least: i64 },
+    }
+
+    fn everything() -> impl Strategy<Value = Everything> {
+        let kind = prop_oneof![
+            Just(Kind::Unit),
+            any::<u32>().prop_map(Kind::Newtype),
+            any::<(u8, String)>().prop_map(|(number, text)| Kind::Tuple(number, text)),
+            any::<i64>().prop_map(|least| Kind::Struct { least }),
+        ];
+        let scalars = any::<(u64, i32, bool, String, Vec<u8>)>();
+        let collections = any::<(Vec<(u8, Option<bool>)>, BTreeMap<String, u16>, bool)>();
+        (scalars, collections, kind).prop_map(|(scalars, collections, kind)| {
+            let (natural, integer, flag, text, bytes) = scalars;
+            let (list, map, nested) = collections;
+            let (bytes, nested) = (ByteBuf::from(bytes), nested.then_some(Empty {}));
+            Everything { natural, integer, flag, text, bytes, list, map, kind, nested }
+        })
+    }
+
+    /// Two decoders that share no code agree on what is the one encoding of something.
+    fn check_agreement(bytes: &[u8]) {
+        let other: Option<Everything> = serde_cbor::from_slice(bytes).ok();
+        let other = other.filter(|value| encode(value) == bytes);
+        assert_eq!(decode("test", bytes).ok(), other, "{}", hex::encode(bytes));
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_another_decoder_reads(value in everything()) {
+            let bytes = encode(&value);
+            check_agreement(&bytes);
+            prop_assert_eq!(decode::<Everything>("test", &bytes).unwrap(), value);
+        }
+
+        #[test]
+        fn refuses_what_another_decoder_refuses(
+            value in everything(),
+            at in any::<prop::sample::Index>(),
+            new in any::<u8>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes = encode(&value);
+            check_agreement(&bytes[..cut.index(bytes.len())]);
+            let mut altered = bytes;
+            let at = at.index(altered.len());
+            altered[at] = new;
+            check_agreement(&altered);
+        }
     }
 }

@@ -235,8 +235,10 @@ impl<'a> File<'a> {
     fn read(path: &'a Path) -> Result<Self, AccessError> {
         let bytes = Zeroizing::new(read(path)?);
         let text = std::str::from_utf8(&bytes).map_err(|error| not_text(path, error))?;
+        // A line shown beside its error would put a token or a key into logs.
+        let syntax = |error: serde_saphyr::Error| error.without_snippet().to_string();
         let config = serde_saphyr::from_str(text)
-            .map_err(|error| AccessError::Syntax { path: path.into(), message: error.to_string() })?;
+            .map_err(|error| AccessError::Syntax { path: path.into(), message: syntax(error) })?;
         Ok(Self { path, config })
     }
 
@@ -433,5 +435,14 @@ mod tests {
         check(CLUSTER, "client-certificate-data: UEVN", None, "client-key-data: missing");
         check(CLUSTER, "token: a", Some("other"), "no context named \"other\"; it has [\"tower\"]");
         check("server: [", "token: a", None, "config is not a kubeconfig");
+    }
+
+    #[test]
+    fn an_error_shows_no_secret() {
+        for user in ["token: s3cret, tokenFile: [", "token: [s3cret]", "token: s3cret, username: {a: b}"] {
+            let error = load(CLUSTER, user, None).expect_err(user);
+            assert!(error.contains("config is not a kubeconfig"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }
