@@ -13,6 +13,7 @@ use crate::logic::{
     agent::{Agent, Identity},
     app::App,
     entry::Hold,
+    report::instant,
 };
 
 /// An agent and what it keeps.
@@ -175,7 +176,7 @@ fn problem(report: &AppReport) -> Option<String> {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "cluster    {} (fleet {})", self.cluster, self.fleet)?;
-        let since = time(self.hub.since);
+        let since = instant(self.hub.since);
         match (self.hub.connected, self.hub.reason.as_str()) {
             (true, _) => writeln!(f, "hub        connected since {since}")?,
             (false, "") => writeln!(f, "hub        not connected yet")?,
@@ -184,7 +185,7 @@ impl fmt::Display for Status {
         let desired = self.desired.as_deref().unwrap_or("nothing received yet");
         writeln!(f, "desired    {desired}")?;
         if let Some(HoldStatus { reason, since }) = &self.hold {
-            writeln!(f, "hold       since {}: {reason}", time(*since))?;
+            writeln!(f, "hold       since {}: {reason}", instant(*since))?;
         }
         let waiting = match self.reports_waiting {
             0 => String::new(),
@@ -233,11 +234,6 @@ impl ConditionText {
     fn is_trouble(&self) -> bool {
         self.kind != "Held" && (self.status == "True") != self.kind.ends_with("Ready")
     }
-}
-
-fn time(time: UnixSeconds) -> String {
-    let seconds = i64::try_from(time.0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
 mod seconds {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -42,10 +42,20 @@ enum Link {
 #[derive(Debug)]
 pub struct CutProxy {
     address: SocketAddr,
+    state: Arc<State>,
+    _connections: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct State {
     target: watch::Sender<SocketAddr>,
     link: watch::Sender<Link>,
-    accepted: Arc<AtomicUsize>,
-    _connections: JoinSet<()>,
+    /// Connections so far.
+    accepted: AtomicUsize,
+    /// Bytes from the server so far, over all connections.
+    downward_bytes: AtomicU64,
+    /// When they are that many, the link is cut.
+    cut_at: AtomicU64,
 }
 
 impl CutProxy {
@@ -57,11 +67,16 @@ impl CutProxy {
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("listen for the proxy")?;
         let address = listener.local_addr()?;
-        let (target, link) = (watch::Sender::new(target), watch::Sender::new(Link::Up));
-        let accepted = Arc::<AtomicUsize>::default();
+        let state = Arc::new(State {
+            target: watch::Sender::new(target),
+            link: watch::Sender::new(Link::Up),
+            accepted: AtomicUsize::new(0),
+            downward_bytes: AtomicU64::new(0),
+            cut_at: AtomicU64::new(u64::MAX),
+        });
         let mut connections = JoinSet::new();
-        connections.spawn(serve(listener, target.subscribe(), link.subscribe(), Arc::clone(&accepted)));
-        Ok(Self { address, target, link, accepted, _connections: connections })
+        connections.spawn(serve(listener, Arc::clone(&state)));
+        Ok(Self { address, state, _connections: connections })
     }
 
     /// Where clients connect to.
@@ -71,53 +86,55 @@ impl CutProxy {
 
     /// Connections that clients have made so far, those that were closed at once among them.
     pub fn connections(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
+        self.state.accepted.load(Ordering::Relaxed)
     }
 
     /// Leads to another server from now on, as when somebody takes over the name of the first: connections to that
     /// one are closed.
     pub fn lead_to(&self, target: SocketAddr) {
-        self.target.send_replace(target);
+        self.state.target.send_replace(target);
     }
 
     /// Closes all connections, and every new one at once.
     pub fn cut(&self) {
-        self.link.send_replace(Link::Cut);
+        self.state.link.send_replace(Link::Cut);
+    }
+
+    /// Bytes that the server has sent so far.
+    pub fn downward_bytes(&self) -> u64 {
+        self.state.downward_bytes.load(Ordering::Relaxed)
+    }
+
+    /// [`CutProxy::cut`] by itself, once the server has sent so many bytes more.
+    pub fn cut_after(&self, bytes: u64) {
+        self.state.cut_at.store(self.downward_bytes() + bytes, Ordering::Relaxed);
     }
 
     /// Stops carrying bytes without a word to either end, as when a radio link fades: what is sent meanwhile
     /// arrives after [`CutProxy::restore`].
     pub fn silence(&self) {
-        self.link.send_replace(Link::Silent);
+        self.state.link.send_replace(Link::Silent);
     }
 
     /// Carries bytes again.
     pub fn restore(&self) {
-        self.link.send_replace(Link::Up);
+        self.state.link.send_replace(Link::Up);
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    target: watch::Receiver<SocketAddr>,
-    link: watch::Receiver<Link>,
-    accepted: Arc<AtomicUsize>,
-) {
+async fn serve(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        accepted.fetch_add(1, Ordering::Relaxed);
-        connections.spawn(connect(client, target.clone(), link.clone()));
+        state.accepted.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(connect(client, Arc::clone(&state)));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// One connection: both of its directions end together, when either end closes, or the link is cut or leads
 /// elsewhere.
-async fn connect(
-    client: TcpStream,
-    mut target: watch::Receiver<SocketAddr>,
-    mut link: watch::Receiver<Link>,
-) {
+async fn connect(client: TcpStream, state: Arc<State>) {
+    let (mut target, mut link) = (state.target.subscribe(), state.link.subscribe());
     if pass(&mut link).await.is_break() {
         return;
     }
@@ -126,13 +143,29 @@ async fn connect(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        () = carry(from_client, to_server, link.clone()) => {}
-        () = carry(from_server, to_client, link) => {}
+        () = carry(from_client, to_server, link.clone(), |_| {}) => {}
+        () = carry(from_server, to_client, link, |bytes| state.came(bytes)) => {}
         _ = target.changed() => {}
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
+impl State {
+    fn came(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let all = self.downward_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if all >= self.cut_at.load(Ordering::Relaxed) {
+            self.cut_at.store(u64::MAX, Ordering::Relaxed);
+            self.link.send_replace(Link::Cut);
+        }
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut link: watch::Receiver<Link>,
+    carried: impl Fn(usize),
+) {
     let mut cut = link.clone();
     let carrying = async {
         let mut buffer = [0; BUFFER_BYTES];
@@ -140,6 +173,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch:
             if pass(&mut link).await.is_break() || to.write_all(&buffer[..length]).await.is_err() {
                 break;
             }
+            carried(length);
         }
     };
     tokio::select! {
@@ -230,6 +264,18 @@ mod tests {
         let mut new = TcpStream::connect(proxy.address()).await?;
         assert_eq!(echo(&mut new, "again").await?, "again");
         assert_eq!((proxy.connections(), second.connections()), (2, 1));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn is_cut_after_so_many_bytes_from_the_server() -> Result<()> {
+        let (proxy, _server) = proxied_echo().await?;
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        proxy.cut_after(7);
+        echo(&mut stream, "hello").await?;
+        echo(&mut stream, "hello").await?;
+        assert!(echo(&mut stream, "there?").await.is_err());
+        assert_eq!(proxy.downward_bytes(), 10);
         Ok(())
     }
 

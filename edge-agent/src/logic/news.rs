@@ -123,7 +123,7 @@ impl Agent {
             return self.alarm(
                 now,
                 "Expired",
-                format!("{} was to be installed by {}", incoming.order, desired.install_by),
+                format!("{} was to be installed by {}", incoming.order, report::instant(desired.install_by)),
             );
         }
         let mut entries = vec![Entry::Put(Row::Desired(DesiredRow {

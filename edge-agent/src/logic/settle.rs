@@ -150,7 +150,10 @@ impl Agent {
             return waits("the clock is not confirmed by the hub since this start".to_owned());
         };
         if time > head.fresh_until {
-            return Some(("Frozen", format!("the hub's last head was fresh until {}", head.fresh_until)));
+            return Some((
+                "Frozen",
+                format!("the hub's last head was fresh until {}", report::instant(head.fresh_until)),
+            ));
         }
         if self.desired().is_some_and(|desired| time > desired.install_by) {
             return Some(("Expired", "the desired state is too old to be newly installed".to_owned()));
@@ -158,10 +161,10 @@ impl Agent {
         match head.permits.iter().find(|permit| &permit.app == id) {
             None => waits("the hub permits no start yet".to_owned()),
             Some(permit) if time < permit.not_before => {
-                waits(format!("permitted from {}", permit.not_before))
+                waits(format!("permitted from {}", report::instant(permit.not_before)))
             }
             Some(permit) if time > permit.not_after => {
-                waits(format!("was permitted until {}", permit.not_after))
+                waits(format!("was permitted until {}", report::instant(permit.not_after)))
             }
             Some(_) => None,
         }

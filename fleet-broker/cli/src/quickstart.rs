@@ -24,6 +24,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::signal::unix::{Signal as Interrupt, SignalKind, signal};
 
 use crate::{
     bundle::Bundle,
@@ -79,6 +80,8 @@ struct Ports {
 
 /// Runs it; ends on Ctrl-C, or with [`Options::once`] when the demo is healthy.
 pub async fn run(options: &Options, output: &mut Output<'_>) -> Result<(), CommandError> {
+    // From here on Ctrl-C is heard between steps, and stops the agent and the hub in order.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Runtime)?;
     let mut steps = Steps::start(output);
     let ports = ports(&options.folder)?;
     let made = make_keys(options)?;
@@ -106,14 +109,18 @@ pub async fn run(options: &Options, output: &mut Output<'_>) -> Result<(), Comma
     let what =
         format!("signed and published {APPLICATION} {VERSION}: {} objects", bundle.release().objects.len());
     steps.done(&what)?;
-    let seen = wait_until_healthy(&operator, &state, &mut steps).await;
-    let next = seen.map(|()| next_steps(&hub, &state));
-    let ended = match next {
-        Ok(text) => {
-            steps.output.note(&text)?;
-            if options.once { Ok(()) } else { until_stopped(agent.ended()).await }
+    let seen = tokio::select! {
+        seen = wait_until_healthy(&operator, &state, &mut steps) => Some(seen),
+        problem = agent.ended() => Some(Err(CommandError::Agent(problem))),
+        _ = interrupt.recv() => None,
+    };
+    let ended = match seen {
+        Some(Ok(())) => {
+            steps.output.note(&next_steps(&hub, &state))?;
+            if options.once { Ok(()) } else { until_stopped(agent.ended(), &mut interrupt).await }
         }
-        Err(error) => Err(error),
+        Some(Err(error)) => Err(error),
+        None => Err(CommandError::Stopped),
     };
     agent.stop();
     hub.stop().await;
@@ -315,9 +322,12 @@ fn next_steps(hub: &Running, state: &StateDir) -> String {
     )
 }
 
-async fn until_stopped(failure: impl Future<Output = String>) -> Result<(), CommandError> {
+async fn until_stopped(
+    failure: impl Future<Output = String>,
+    interrupt: &mut Interrupt,
+) -> Result<(), CommandError> {
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
         problem = failure => Err(CommandError::Agent(problem)),
     }
 }

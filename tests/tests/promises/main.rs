@@ -16,6 +16,7 @@ mod offline;
 mod prune;
 mod quiet;
 mod relay;
+mod resumed;
 mod scaled;
 mod tenants;
 mod truncated;

@@ -122,6 +122,9 @@ pub enum CommandError {
     /// An agent that should run here.
     #[error("the agent does not run: {0}")]
     Agent(String),
+    /// Somebody stopped it halfway.
+    #[error("stopped before the demo was healthy; the same command goes on from here")]
+    Stopped,
     /// Something did not happen in time.
     #[error("{0}")]
     Timeout(String),

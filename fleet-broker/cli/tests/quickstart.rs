@@ -1,0 +1,87 @@
+//! `edgefleet quickstart`: stopped or killed anywhere, the same command goes on and ends well.
+#![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What each of its steps says when it is done, but for the last.
+const STEPS: [&str; 5] = [
+    "made keys and a root document",
+    "started the hub",
+    "tower-1 joined with a one-time code",
+    "started its agent on a simulated cluster",
+    "signed and published web 1.0.0",
+];
+
+const HEALTHY: &str = "is applied and healthy on tower-1";
+
+fn quickstart(folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_edgefleet"));
+    command.arg("quickstart").arg("--dir").arg(folder.join("quickstart")).args(more);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end and returns what it printed.
+fn run_once(folder: &Path) -> String {
+    let output = quickstart(folder, &["--once"]).output().unwrap();
+    let (data, messages) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{data}\n{messages}");
+    data.into_owned()
+}
+
+/// Starts it, and sends a signal as soon as it printed `step`. Returns what it left behind.
+fn interrupt(folder: &Path, step: &str, signal: Signal) -> Option<i32> {
+    let mut child = Killed(quickstart(folder, &[]).spawn().unwrap());
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let said = lines.map(Result::unwrap).find(|line| line.contains(step));
+    assert!(said.is_some(), "it ended before it said {step:?}");
+    kill_process(Pid::from_child(&child.0), signal).unwrap();
+    child.0.wait().unwrap().code()
+}
+
+/// Does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has ended if this fails.
+        let _ended = self.0.kill();
+    }
+}
+
+#[test]
+fn every_step_is_said_with_the_time_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run_once(folder.path());
+    for step in STEPS.iter().chain(&[HEALTHY, "in all"]) {
+        let line = said.lines().find(|line| line.contains(step));
+        let (seconds, _) = line.and_then(|line| line.split_once(" s  ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(seconds.trim().parse::<f64>().is_ok(), "{said}");
+    }
+}
+
+#[test]
+fn the_same_command_goes_on_wherever_it_was_ended() {
+    for signal in [Signal::INT, Signal::KILL] {
+        for step in STEPS {
+            let folder = tempfile::tempdir().unwrap();
+            interrupt(folder.path(), step, signal);
+            let said = run_once(folder.path());
+            assert!(said.contains("found keys and root document"), "{step}: {said}");
+            assert!(said.contains(HEALTHY), "{step}: {said}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_healthy_quickstart_well_and_one_that_is_not_with_1() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(interrupt(folder.path(), STEPS[4], Signal::INT), Some(1));
+    assert_eq!(interrupt(folder.path(), HEALTHY, Signal::INT), Some(0));
+}
