@@ -79,7 +79,7 @@ fn a_kubeconfig_is_refused_by_file_and_field() {
     let cluster = "contexts: [{name: a, context: {cluster: c, user: u}}]\ncurrent-context: a\nusers: [{name: u, user: {token: t}}]\n\
         clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n";
     let cases: [(&str, &[&str]); 5] = [
-        ("nonsense: [\n", &["k.yaml is not a kubeconfig: ", "line 1 column 11"]),
+        ("nonsense: [\n", &["k.yaml is not a kubeconfig: ", "line 1, column 11"]),
         ("kind: Config\n", &["k.yaml: contexts: there are none: is it the right file?"]),
         (
             "contexts: [{name: a, context: {cluster: c}}]\n",

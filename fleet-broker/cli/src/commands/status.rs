@@ -31,7 +31,8 @@ impl Status {
         let with = |kind: &str| clusters.iter().filter(|cluster| holds(cluster, kind)).count();
         let total = clusters.len();
         let line = format!(
-            "{total} clusters: {} joined, {} connected, {} up to date, {} available",
+            "{total} {}: {} joined, {} connected, {} up to date, {} available",
+            if total == 1 { "cluster" } else { "clusters" },
             with("Joined"),
             with("Connected"),
             with("Synced"),

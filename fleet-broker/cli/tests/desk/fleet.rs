@@ -118,25 +118,6 @@ impl Fleet {
             assert!(in_time, "{found:?} where {expected:?} should be");
         });
     }
-
-    /// Applies an application, and waits until the hub holds it for this reason, with no cluster told.
-    pub(crate) fn held(&self, application: serde_json::Value, reason: &str) {
-        self.runtime.block_on(async {
-            self.operator.put_application(application).await.unwrap();
-            let mut found = String::new();
-            let held = async {
-                let mut looks = tokio::time::interval(LOOK_EVERY);
-                while !found.contains(reason) {
-                    looks.tick().await;
-                    let applications = self.operator.applications().await.unwrap();
-                    let reasons = applications.into_iter().filter_map(|one| one.status?.reason);
-                    found = reasons.collect();
-                }
-            };
-            assert!(tokio::time::timeout(SOON, held).await.is_ok(), "{found:?} where {reason:?} should be");
-            assert_eq!(self.operator.assignments().await.unwrap(), []);
-        });
-    }
 }
 
 impl Drop for Fleet {
