@@ -4,7 +4,7 @@
 
 mod decide;
 pub mod messages;
-mod placement;
+pub mod placement;
 pub mod rollout;
 mod signing;
 mod status;

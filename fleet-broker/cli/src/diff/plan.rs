@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use apimachinery::selector::Selector;
 use fleet_broker::{
-    logic::fleet::rollout::{self, Change, View},
+    logic::fleet::{
+        placement::Selection,
+        rollout::{self, Change, View},
+    },
     resources::{ApplicationSpec, Assignment, AssignmentStatus, Cluster, OnUnmatch},
 };
 use protocol::{
@@ -69,8 +71,8 @@ pub fn plan(
     live: Option<&ApplicationSpec>,
     fleet: Fleet<'_>,
 ) -> Result<Plan, String> {
-    let wanted_on = Settings::new(wanted)?;
-    let live_on = live.map(Settings::new).transpose()?;
+    let wanted_on = selection(wanted)?;
+    let live = live.map(|live| Ok::<_, String>((live, selection(live)?))).transpose()?;
     let told = bundles(app, fleet.assignments);
     let removes = wanted.placement.on_unmatch == OnUnmatch::Remove;
     let mut plan = Plan::default();
@@ -81,10 +83,10 @@ pub fn plan(
         let labels = cluster.metadata.labels.clone().unwrap_or_default();
         let from = told.get(name.as_str()).map(|bundle| Told {
             bundle: (*bundle).to_owned(),
-            ..live_on.as_ref().map_or_else(Told::nothing, |live| live.on(&labels))
+            ..live.as_ref().map_or_else(Told::nothing, |(live, live_on)| Told::on(live, live_on, &labels))
         });
         running += u64::from(from.is_some());
-        let to = wanted_on.selector.matches(&labels).then(|| wanted_on.on(&labels));
+        let to = wanted_on.selects(&labels).then(|| Told::on(wanted, &wanted_on, &labels));
         plan.selected += usize::from(to.is_some());
         match (&from, &to) {
             (_, Some(_)) if from == to => plan.unchanged += 1,
@@ -105,20 +107,21 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Refuses values that `release` does not take, whichever cluster they are for.
+/// Refuses parameters that `release` does not take, whichever cluster they are for.
 ///
 /// # Errors
 /// Which of them, in a sentence.
 pub fn check_values(spec: &ApplicationSpec, release: &Release) -> Result<(), String> {
-    let check = |field: &str, values: &BTreeMap<String, String>| {
-        release.resolve(values).map(drop).map_err(|error| format!("{field}: {error}"))
-    };
-    check("spec.parameters", &spec.parameters)?;
-    spec.overrides.iter().enumerate().try_for_each(|(index, entry)| {
-        let mut values = spec.parameters.clone();
-        values.extend(entry.parameters.clone());
-        check(&format!("spec.overrides[{index}].parameters"), &values)
-    })
+    selection(spec)?.check(release).map_err(in_spec)
+}
+
+/// The hub's own rule of who is selected and how they are set.
+fn selection(spec: &ApplicationSpec) -> Result<Selection, String> {
+    Selection::of(spec).map_err(in_spec)
+}
+
+fn in_spec(problem: String) -> String {
+    format!("spec.{problem}")
 }
 
 impl Told {
@@ -132,40 +135,14 @@ impl Told {
         told
     }
 
+    /// What `spec` says to a cluster with these labels.
+    fn on(spec: &ApplicationSpec, selection: &Selection, labels: &BTreeMap<String, String>) -> Self {
+        let depends_on = spec.depends_on.iter().map(|one| one.application.clone()).collect();
+        Self { bundle: spec.bundle.clone(), values: selection.values(labels).clone(), depends_on }
+    }
+
     fn nothing() -> Self {
         Self { bundle: String::new(), values: BTreeMap::new(), depends_on: Vec::new() }
-    }
-}
-
-/// How an application is set on each cluster.
-struct Settings<'a> {
-    spec: &'a ApplicationSpec,
-    selector: Selector,
-    /// The first that names a cluster wins.
-    overrides: Vec<(Selector, &'a BTreeMap<String, String>)>,
-}
-
-impl<'a> Settings<'a> {
-    fn new(spec: &'a ApplicationSpec) -> Result<Self, String> {
-        let selector = |field: &str, of| {
-            Selector::try_from(of).map_err(|error| format!("{field}.clusterSelector: {error}"))
-        };
-        let overrides = spec.overrides.iter().enumerate().map(|(index, entry)| {
-            Ok((selector(&format!("spec.overrides[{index}]"), &entry.cluster_selector)?, &entry.parameters))
-        });
-        Ok(Self {
-            spec,
-            selector: selector("spec.placement", &spec.placement.cluster_selector)?,
-            overrides: overrides.collect::<Result<_, String>>()?,
-        })
-    }
-
-    fn on(&self, labels: &BTreeMap<String, String>) -> Told {
-        let mut values = self.spec.parameters.clone();
-        let first = self.overrides.iter().find(|(selector, _)| selector.matches(labels));
-        values.extend(first.into_iter().flat_map(|(_, values)| (*values).clone()));
-        let depends_on = self.spec.depends_on.iter().map(|one| one.application.clone()).collect();
-        Told { bundle: self.spec.bundle.clone(), values, depends_on }
     }
 }
 

@@ -4,20 +4,77 @@ use std::collections::BTreeMap;
 
 use apimachinery::selector::{LabelSelector, Selector};
 use protocol::{
-    documents::{DesiredRelease, Mode},
+    documents::{self, DesiredRelease, Mode},
     ids::{AppId, Name},
 };
 
 use super::{Application, Release};
-use crate::resources;
+use crate::resources::{self, ApplicationSpec};
+
+/// Which clusters an application selects, and which parameters it sets on each.
+#[derive(Debug)]
+pub struct Selection {
+    selector: Selector,
+    everywhere: BTreeMap<String, String>,
+    /// The first that names a cluster wins.
+    overrides: Vec<(Selector, BTreeMap<String, String>)>,
+}
+
+impl Selection {
+    /// Reads what an application says.
+    ///
+    /// # Errors
+    /// In a sentence, which of its selectors is none.
+    pub fn of(spec: &ApplicationSpec) -> Result<Self, String> {
+        let overrides = spec.overrides.iter().enumerate().map(|(index, entry)| {
+            let mut values = spec.parameters.clone();
+            values.extend(entry.parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
+            let field = format!("overrides[{index}].clusterSelector");
+            Ok((selector(&field, &entry.cluster_selector)?, values))
+        });
+        Ok(Self {
+            selector: selector("placement.clusterSelector", &spec.placement.cluster_selector)?,
+            overrides: overrides.collect::<Result<_, String>>()?,
+            everywhere: spec.parameters.clone(),
+        })
+    }
+
+    /// Refuses parameters that `release` does not take, whichever cluster they are for.
+    ///
+    /// # Errors
+    /// Which of them, in a sentence.
+    pub fn check(&self, release: &documents::Release) -> Result<(), String> {
+        let check = |field: &str, values: &BTreeMap<String, String>| {
+            release.resolve(values).map(drop).map_err(|error| format!("{field}: {error}"))
+        };
+        check("parameters", &self.everywhere)?;
+        let mut overrides = self.overrides.iter().enumerate();
+        overrides
+            .try_for_each(|(index, (_, values))| check(&format!("overrides[{index}].parameters"), values))
+    }
+
+    /// Whether a cluster with these labels is selected.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(labels)
+    }
+
+    /// The parameters that are set on a cluster with these labels.
+    pub fn values(&self, labels: &BTreeMap<String, String>) -> &BTreeMap<String, String> {
+        self.override_of(labels).map_or(&self.everywhere, |index| &self.overrides[index].1)
+    }
+
+    fn override_of(&self, labels: &BTreeMap<String, String>) -> Option<usize> {
+        self.overrides.iter().position(|(selector, _)| selector.matches(labels))
+    }
+}
 
 /// Where one application goes with one release. What clusters may be told is made once, not once for each.
 #[derive(Debug)]
 pub(super) struct Placement {
-    selector: Selector,
+    selection: Selection,
     everywhere: DesiredRelease,
-    /// The first that names a cluster wins.
-    overrides: Vec<(Selector, DesiredRelease)>,
+    /// One for each override.
+    overrides: Vec<DesiredRelease>,
 }
 
 impl Placement {
@@ -26,27 +83,23 @@ impl Placement {
     /// # Errors
     /// In a sentence, what no cluster could run: then none is told.
     pub(super) fn new(id: &AppId, application: &Application, release: &Release) -> Result<Self, String> {
-        let spec = &application.spec;
+        let selection = Selection::of(&application.spec)?;
+        selection.check(&release.verified)?;
         let everywhere = desired(id, application, release)?;
-        check_values("parameters", release, &everywhere)?;
-        let overrides = spec.overrides.iter().enumerate().map(|(index, entry)| {
-            let field = format!("overrides[{index}]");
-            let mut desired = everywhere.clone();
-            desired.values.extend(entry.parameters.iter().map(|(name, value)| (name.clone(), value.clone())));
-            check_values(&format!("{field}.parameters"), release, &desired)?;
-            Ok((selector(&format!("{field}.clusterSelector"), &entry.cluster_selector)?, desired))
-        });
-        Ok(Self {
-            selector: selector("placement.clusterSelector", &spec.placement.cluster_selector)?,
-            overrides: overrides.collect::<Result<_, String>>()?,
-            everywhere,
-        })
+        let set = |values: &BTreeMap<String, String>| DesiredRelease {
+            values: values.clone(),
+            ..everywhere.clone()
+        };
+        let overrides = selection.overrides.iter().map(|(_, values)| set(values)).collect();
+        Ok(Self { selection, everywhere, overrides })
     }
 
     /// What a cluster with these labels shall run; none if it is not selected.
     pub(super) fn on(&self, labels: &BTreeMap<String, String>) -> Option<&DesiredRelease> {
-        let first = self.overrides.iter().find(|(selector, _)| selector.matches(labels));
-        self.selector.matches(labels).then(|| first.map_or(&self.everywhere, |(_, desired)| desired))
+        let first = || self.selection.override_of(labels);
+        self.selection
+            .selects(labels)
+            .then(|| first().map_or(&self.everywhere, |index| &self.overrides[index]))
     }
 }
 
@@ -65,11 +118,6 @@ fn desired(id: &AppId, application: &Application, release: &Release) -> Result<D
         },
         depends_on,
     })
-}
-
-fn check_values(field: &str, release: &Release, desired: &DesiredRelease) -> Result<(), String> {
-    let resolved = release.verified.resolve(&desired.values);
-    resolved.map(drop).map_err(|error| format!("{field}: {error}"))
 }
 
 fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {
