@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tests::wait_for;
 
 use crate::harness::{APPLICATION, Site, name_of};
+use crate::manifests::{TWO_WEBS, WEB_SERVICE};
 
 /// Sites that are tried at once: an agent mostly waits, for a link, an answer, or the next look.
 const LANES: u64 = 4;
@@ -294,20 +295,9 @@ kind: ConfigMap
 metadata: {{name: large}}
 data: {{noise: {noise}}}
 ---
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}
+{WEB_SERVICE}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{TWO_WEBS}
 "
     )
 }

@@ -7,6 +7,7 @@ use fleet_broker::resources::AssignmentState;
 use serde_json::{Value, json};
 
 use crate::harness::Site;
+use crate::manifests::{TWO_WEBS, WEB_SERVICE};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_arrives_and_is_healthy() -> Result<()> {
@@ -77,20 +78,9 @@ kind: ConfigMap
 metadata: {{name: greeting}}
 data: {{GREETING: hello}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{TWO_WEBS}
 ---
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}
+{WEB_SERVICE}
 ---
 apiVersion: {group}/v1
 kind: Tower

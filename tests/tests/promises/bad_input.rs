@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use fleet_broker::resources::AssignmentState;
 
 use crate::harness::Site;
+use crate::manifests::WEB;
 
 /// Longest data of a ConfigMap that an API server takes.
 const CONFIG_BYTES: usize = 1 << 20;
@@ -80,14 +81,7 @@ metadata: {{name: good-{number}}}
 ---
 {bad}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{WEB}
 "
     )
 }

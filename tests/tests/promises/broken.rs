@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use fleet_broker::resources::AssignmentState;
 
 use crate::harness::Site;
+use crate::manifests::WEB;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_object_is_named_and_the_others_are_applied() -> Result<()> {
@@ -42,14 +43,7 @@ kind: Service
 metadata: {{name: good}}
 spec: {{ports: [{{port: 80}}]}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{WEB}
 "
     )
 }

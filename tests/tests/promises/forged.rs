@@ -17,6 +17,7 @@ use protocol::{
 use serde_json::{Value, json};
 use tests::wait_for;
 
+use crate::manifests::WEB_SERVICE;
 use crate::{
     harness::{KEYS, OTHER_KEYS, SOON, Site},
     relay::Relay,
@@ -376,10 +377,7 @@ kind: ConfigMap
 metadata: {{name: greeting}}
 data: {{GREETING: {greeting}}}
 ---
-apiVersion: v1
-kind: Service
-metadata: {{name: web}}
-spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}
+{WEB_SERVICE}
 "
     )
 }

@@ -5,18 +5,19 @@ use fleet_broker::resources::AssignmentState;
 use serde_json::json;
 
 use crate::harness::Site;
+use crate::manifests::greeting;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_is_delivered_after_the_hub_was_restarted() -> Result<()> {
     let mut site = Site::start("restart").await?;
-    let first = site.deliver(&manifests(&site.name, "one")).await?;
+    let first = site.deliver(&greeting(&site.name, "one")).await?;
     site.assigned(&first, AssignmentState::Updated).await?;
 
     site.stop_hub().await?;
     site.start_hub().await?;
     site.condition("Connected").await?;
     site.assigned(&first, AssignmentState::Updated).await?;
-    let second = site.deliver(&manifests(&site.name, "two")).await?;
+    let second = site.deliver(&greeting(&site.name, "two")).await?;
     site.assigned(&second, AssignmentState::Updated).await?;
     site.object("configmap", "greeting", |found| found["data"]["GREETING"] == json!("two")).await?;
     Ok(())
@@ -33,8 +34,8 @@ async fn what_a_killed_hub_answered_still_happens() -> Result<()> {
     site.start_hub_program().await?;
     let mut last = String::new();
     for number in 0..KILLS {
-        let greeting = format!("number {number}");
-        let bundle = site.deliver(&manifests(&site.name, &greeting)).await?;
+        let said = format!("number {number}");
+        let bundle = site.deliver(&greeting(&site.name, &said)).await?;
         if number % 2 == 1 {
             site.assignment("the hub to sign it", |status| status.bundle == bundle).await?;
         }
@@ -46,7 +47,7 @@ async fn what_a_killed_hub_answered_still_happens() -> Result<()> {
         }
         site.start_hub_program().await?;
         site.assigned(&bundle, AssignmentState::Updated).await?;
-        site.object("configmap", "greeting", |found| found["data"]["GREETING"] == json!(greeting)).await?;
+        site.object("configmap", "greeting", |found| found["data"]["GREETING"] == json!(said)).await?;
         last = bundle;
     }
     let status = site.agent_status().await?;
@@ -54,19 +55,4 @@ async fn what_a_killed_hub_answered_still_happens() -> Result<()> {
     ensure!(refused.is_empty(), "the agent found fault with what it was told: {refused:#?}");
     println!("{KILLS} kills, each behind an answer; {last} runs");
     Ok(())
-}
-
-fn manifests(namespace: &str, greeting: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: greeting}}
-data: {{GREETING: {greeting}}}
-"
-    )
 }

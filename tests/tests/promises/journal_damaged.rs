@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use fleet_broker::resources::AssignmentState;
 
 use crate::harness::Site;
+use crate::manifests::WEB;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_journal_is_kept_and_what_runs_goes_on() -> Result<()> {
@@ -116,14 +117,7 @@ apiVersion: v1
 kind: Namespace
 metadata: {{name: {namespace}}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{WEB}
 "
     );
     names.iter().fold(rest, |text, name| {

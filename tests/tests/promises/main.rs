@@ -12,6 +12,7 @@ mod forged;
 mod harness;
 mod hub_killed;
 mod journal_damaged;
+mod manifests;
 mod offline;
 mod prune;
 mod quiet;

@@ -5,6 +5,7 @@ use fleet_broker::resources::AssignmentState;
 use serde_json::json;
 
 use crate::harness::Site;
+use crate::manifests::TWO_WEBS;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_changed_by_hand_is_healed_while_the_link_is_cut() -> Result<()> {
@@ -49,15 +50,7 @@ kind: ConfigMap
 metadata: {{name: greeting}}
 data: {{GREETING: hello}}
 ---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: web}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: web}}}}
-  template:
-    metadata: {{labels: {{app: web}}}}
-    spec: {{containers: [{{name: web, image: example.com/web:1}}]}}
+{TWO_WEBS}
 "
     )
 }

@@ -8,6 +8,7 @@ use fleet_broker::resources::{ApplicationClusters, AssignmentState, Cluster};
 use serde_json::json;
 
 use crate::harness::{APPLICATION, Site, condition, condition_is};
+use crate::manifests::greeting;
 
 /// The shortest that an agent takes: how soon the hub notices that nothing comes.
 const KEEPALIVE_SECONDS: u16 = 5;
@@ -20,7 +21,7 @@ async fn a_cluster_that_goes_quiet_is_offline_and_nothing_else() -> Result<()> {
     fs::write(site.state().config(), config.to_text()?)?;
     site.kill_agent()?;
     site.start_agent()?;
-    let first = site.deliver(&manifests(&site.name, "one")).await?;
+    let first = site.deliver(&greeting(&site.name, "one")).await?;
     site.assigned(&first, AssignmentState::Updated).await?;
     let everything =
         |cluster: &Cluster| shows(cluster, [("True", "LinkUp"), ("True", "UpToDate"), ("True", "Healthy")]);
@@ -36,7 +37,7 @@ async fn a_cluster_that_goes_quiet_is_offline_and_nothing_else() -> Result<()> {
     counts(&site, |counts| counts.updated == 1 && counts.available == 1).await?;
 
     // What it cannot know of is put off, and is no fault of what it runs.
-    let second = site.deliver(&manifests(&site.name, "two")).await?;
+    let second = site.deliver(&greeting(&site.name, "two")).await?;
     let shown = site.assigned(&second, AssignmentState::Deferred).await?;
     println!("put off: {:?}", shown.message);
     let behind =
@@ -55,7 +56,7 @@ async fn a_cluster_that_goes_quiet_is_offline_and_nothing_else() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_started_without_a_link_goes_on_healing() -> Result<()> {
     let mut site = Site::start("unlinked").await?;
-    let bundle = site.deliver(&manifests(&site.name, "one")).await?;
+    let bundle = site.deliver(&greeting(&site.name, "one")).await?;
     site.assigned(&bundle, AssignmentState::Updated).await?;
     site.link.cut();
     site.is_offline().await?;
@@ -108,19 +109,4 @@ async fn counts(site: &Site, wanted: impl Fn(&ApplicationClusters) -> bool) -> R
         Ok(())
     })
     .await
-}
-
-fn manifests(namespace: &str, greeting: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: greeting}}
-data: {{GREETING: {greeting}}}
-"
-    )
 }
