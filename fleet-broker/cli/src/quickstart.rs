@@ -116,8 +116,15 @@ pub async fn run(options: &Options, output: &mut Output<'_>) -> Result<(), Comma
     };
     let ended = match seen {
         Some(Ok(())) => {
-            steps.output.note(&next_steps(&hub, &state))?;
-            if options.once { Ok(()) } else { until_stopped(agent.ended(), &mut interrupt).await }
+            if options.once {
+                steps
+                    .output
+                    .note("The same command without --once goes on from here and keeps both running.")?;
+                Ok(())
+            } else {
+                steps.output.note(&next_steps(&hub, &state))?;
+                until_stopped(agent.ended(), &mut interrupt).await
+            }
         }
         Some(Err(error)) => Err(error),
         None => Err(CommandError::Stopped),
