@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The fleet's time: as good as any.
-const TIME: UnixSeconds = UnixSeconds(1_800_000_000);
+pub(crate) const TIME: UnixSeconds = UnixSeconds(1_800_000_000);
 
 /// A year later.
 const LATER: UnixSeconds = UnixSeconds(1_831_536_000);
@@ -134,7 +134,7 @@ impl Fleet {
         Bundle { release, envelope, packed: pack::packed(&content, pack::WINDOW_LOG) }
     }
 
-    fn sign<T: Document>(&self, document: &T) -> Vec<u8> {
+    pub(crate) fn sign<T: Document>(&self, document: &T) -> Vec<u8> {
         let binding = cose::Binding { kind: T::TYPE, fleet: &self.id, cluster: Some(&self.cluster) };
         cose::sign_one(binding, &codec::encode(document), &self.director)
     }
@@ -243,6 +243,7 @@ impl Hub {
                 let report: Verified<Report> = by_cluster(id, cluster, &agent.public(), bytes).unwrap();
                 vec![self.store(&report)]
             }
+            Upward::Held => Vec::new(),
         }
     }
 

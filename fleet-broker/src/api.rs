@@ -17,10 +17,12 @@ use protocol::verify::Trust;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::controller::JoinRequest;
+use crate::backup;
+use crate::controller::Question;
 use crate::hub::Hub;
 
 pub mod auth;
+mod backups;
 mod blobs;
 mod body;
 mod core;
@@ -61,19 +63,25 @@ struct Api {
     watches: Arc<Semaphore>,
     /// One permit for each upload that may still begin.
     uploads: Arc<Semaphore>,
-    /// Where join codes are asked for.
-    joins: mpsc::Sender<JoinRequest>,
+    /// One permit for the backup that may be made.
+    backups: Arc<Semaphore>,
+    /// What backups are made of.
+    backup: Option<Arc<backup::Source>>,
+    /// Where the fleet is asked: for join codes, and about its recovery.
+    questions: mpsc::Sender<Question>,
     /// By whose word releases are believed.
     trust: Option<Arc<Trust>>,
 }
 
-/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`. Bundles
-/// that no cluster would believe by `trust` are refused; without it, which is an API without a fleet, none is.
+/// The API on these objects, for whoever bears the admin token. The fleet is asked through
+/// `questions`. Bundles that no cluster would believe by `trust` are refused, and backups are made of `backup`; without
+/// them, which is an API without a fleet, none is.
 pub fn router(
     hub: Hub,
     admin: TokenHash,
-    joins: mpsc::Sender<JoinRequest>,
+    questions: mpsc::Sender<Question>,
     trust: Option<Arc<Trust>>,
+    backup: Option<Arc<backup::Source>>,
 ) -> Router {
     let api = Api {
         hub,
@@ -81,7 +89,9 @@ pub fn router(
         metrics: Arc::new(Metrics::new()),
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-        joins,
+        backups: Arc::new(Semaphore::new(1)),
+        backup,
+        questions,
         trust,
     };
     let authenticated = Router::new()
@@ -99,6 +109,9 @@ pub fn router(
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))
         .route("/blobs/sha256/{digest}", put(blobs::put).get(blobs::get))
+        .route("/backup", get(backups::get))
+        .route("/recovery", get(backups::recovery))
+        .route("/recovery/accept", post(backups::accept))
         .route("/metrics", get(metrics::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)

@@ -25,7 +25,7 @@ use crate::{
     logic::{
         fleet::{
             Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
-            HoldRecord, messages,
+            HoldRecord, messages, recovery::Standing,
         },
         registry::{Change, Object, ObjectKey, Projection},
     },
@@ -59,6 +59,22 @@ pub struct JoinRequest {
     pub answer: oneshot::Sender<Result<JoinCode, String>>,
 }
 
+/// What the API asks the fleet.
+#[derive(Debug)]
+pub enum Question {
+    /// For a join code.
+    Join(JoinRequest),
+    /// How far it is with a recovery, if it is in one.
+    Standing(oneshot::Sender<Option<Standing>>),
+    /// To accept what it learned in a recovery.
+    Accept {
+        /// Why.
+        reason: String,
+        /// Takes how far it is then.
+        answer: oneshot::Sender<Option<Standing>>,
+    },
+}
+
 /// Everything the fleet core is driven with.
 pub(crate) struct Controller {
     pub(crate) fleet: Fleet,
@@ -78,6 +94,7 @@ enum Waiting {
     Message(oneshot::Sender<()>),
     Answer(oneshot::Sender<Bytes>, Bytes),
     Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
+    Standing(oneshot::Sender<Option<Standing>>, Option<Box<Standing>>),
 }
 
 /// What one batch of events leads to.
@@ -93,7 +110,7 @@ impl Controller {
     pub(crate) async fn run(
         mut self,
         mut events: mpsc::Receiver<TransportEvent>,
-        mut joins: mpsc::Receiver<JoinRequest>,
+        mut questions: mpsc::Receiver<Question>,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<(), StoreError> {
         let mut versions = self.hub.subscribe();
@@ -101,6 +118,7 @@ impl Controller {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut known = Batch::default();
         self.reload(&mut known);
+        self.log_standing();
         self.carry_out(known).await?;
         loop {
             let mut batch = Batch::default();
@@ -111,7 +129,7 @@ impl Controller {
                     Ok(()) => self.registry_changed(&mut batch),
                     Err(_) => break,
                 },
-                Some(join) = joins.recv() => self.joining(join, &mut batch),
+                Some(question) = questions.recv() => self.asked(question, &mut batch),
                 Some(event) = events.recv() => {
                     self.transport_event(event, &mut batch);
                     while batch.waiting.len() < BATCH && let Ok(event) = events.try_recv() {
@@ -211,6 +229,17 @@ impl Controller {
         }
     }
 
+    fn asked(&mut self, question: Question, batch: &mut Batch) {
+        match question {
+            Question::Join(request) => self.joining(request, batch),
+            Question::Standing(answer) => drop(answer.send(self.fleet.standing())),
+            Question::Accept { reason, answer } => {
+                self.fleet_event(Event::Accept(reason), batch);
+                batch.waiting.push(Waiting::Standing(answer, self.fleet.standing().map(Box::new)));
+            }
+        }
+    }
+
     fn joining(&mut self, request: JoinRequest, batch: &mut Batch) {
         if self.fleet.joining(&request.cluster).is_none() {
             let refusal = format!("cluster {} is not registered", request.cluster);
@@ -255,6 +284,10 @@ impl Controller {
                 }
             }
         }
+        let recovers = |write: &Write| matches!(write, Write::PutDocument { kind, .. } if *kind == DocumentKind::Recovery.name());
+        if writes.iter().any(recovers) {
+            self.log_standing();
+        }
         if !writes.is_empty() {
             self.hub.store().commit(writes).await?;
         }
@@ -268,9 +301,24 @@ impl Controller {
                 Waiting::Message(done) => drop(done.send(())),
                 Waiting::Answer(answer, bytes) => drop(answer.send(bytes)),
                 Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
+                Waiting::Standing(answer, standing) => drop(answer.send(standing.map(|standing| *standing))),
             }
         }
         Ok(())
+    }
+
+    /// Says in the log that the hub is in another life, and what it waits for.
+    fn log_standing(&self) {
+        let Some(Standing { recovery, joined, unheard, .. }) = self.fleet.standing() else { return };
+        let (cause, unheard) = (recovery.cause.text(), unheard.len());
+        match recovery.accepted {
+            Some(accepted) => {
+                tracing::info!(cause, joined, unheard, reason = accepted.reason, "a recovery was accepted");
+            }
+            None => {
+                tracing::warn!(cause, joined, unheard, "nothing changes until `edgefleet restore --accept`")
+            }
+        }
     }
 
     async fn send(&self, effect: Effect) {
@@ -415,7 +463,12 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         Event::Application(id, _) => {
             Some(ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str()))
         }
-        Event::Enrolled(..) | Event::Connected(_) | Event::Gone(_) | Event::Said(..) | Event::Tick => None,
+        Event::Enrolled(..)
+        | Event::Connected(_)
+        | Event::Gone(_)
+        | Event::Said(..)
+        | Event::Accept(_)
+        | Event::Tick => None,
     }
 }
 

@@ -248,6 +248,11 @@ pub fn write_signing_key(
     create(path, 0o600, armor::private(role, fleet, key).as_bytes())
 }
 
+/// The text of a private key's file.
+pub(crate) fn private_text(role: KeyRole, fleet: &FleetId, key: &SigningKey) -> Zeroizing<String> {
+    armor::private(role, fleet, key)
+}
+
 /// Writes a public key to a new file.
 pub fn write_public_key(
     path: &Path,

@@ -1,6 +1,7 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
 
 pub mod api;
+pub mod backup;
 mod clock;
 pub mod controller;
 mod enrolment;

@@ -40,8 +40,10 @@ const REQUEST_BYTES: usize = 8 * 1024;
 const BACKDATED: Duration = Duration::from_secs(protocol::limits::CLOCK_SKEW_SECONDS);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const CERTIFICATE_FILE: &str = "ca.pem";
-const KEY_FILE: &str = "ca.key";
+/// The certificate authority's certificate, in the hub's folder.
+pub const CERTIFICATE_FILE: &str = "ca.pem";
+/// Its private key.
+pub const KEY_FILE: &str = "ca.key";
 
 /// A certificate that could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]

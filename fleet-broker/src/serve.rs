@@ -24,6 +24,7 @@ use crate::{
         self,
         auth::{Token, TokenHash},
     },
+    backup::{STORE_FILE, Source},
     clock,
     controller::{self, Admitted, Controller},
     enrolment::{self, TOKEN, Tokens},
@@ -43,8 +44,8 @@ pub const KUBECONFIG: &str = "hub.kubeconfig";
 /// Events that may wait for the fleet: then clusters wait.
 const EVENTS: usize = 1024;
 
-/// Join codes that may be asked for at once.
-const JOINS: usize = 16;
+/// Questions that may wait for the fleet.
+const QUESTIONS: usize = 16;
 
 /// Connections at once; each takes a file descriptor.
 const CONNECTIONS: usize = 16_384;
@@ -145,6 +146,7 @@ pub struct Running {
     pub kubeconfig: PathBuf,
     stop_fleet: oneshot::Sender<()>,
     stop_api: oneshot::Sender<()>,
+    store: Store,
     fleet: JoinHandle<Result<(), StoreError>>,
     served: JoinHandle<io::Result<()>>,
 }
@@ -166,10 +168,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         return Err(ServeError::Pin { pin: ca_pin });
     }
     let ServeConfig { directory, api, broker, enrol, advertise, root, director } = config;
-    let store = Store::open(&directory.join("hub.sqlite"))?;
+    let store = Store::open(&directory.join(STORE_FILE))?;
     let hub = Hub::open(store.clone()).await?;
     let incarnation = incarnation(&store).await?;
-    let fleet = restore(Fleet::new(trust.clone(), Arc::new(director), incarnation), &hub, &store).await?;
+    let director = Arc::new(director);
+    let fleet = restore(Fleet::new(trust.clone(), Arc::clone(&director), incarnation), &hub, &store).await?;
     let names = [advertise.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
     let admitted = Admitted::default();
     let (events_in, events) = mpsc::channel(EVENTS);
@@ -188,8 +191,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let kubeconfig = directory.join(KUBECONFIG);
     let server = format!("https://{advertise}:{}", api.port());
     let admin = admin(&kubeconfig, &server, &store, authority.certificate_pem()).await?;
-    let (joins_in, joins) = mpsc::channel(JOINS);
-    let router = api::router(hub.clone(), admin, joins_in, Some(Arc::new(trust.clone())));
+    let (questions_in, questions) = mpsc::channel(QUESTIONS);
+    let backup =
+        Source { directory, fleet: fleet_id.clone(), root: root.clone(), director, store: store.clone() };
+    let router =
+        api::router(hub.clone(), admin, questions_in, Some(Arc::new(trust.clone())), Some(Arc::new(backup)));
     let (stop_api, api_stopped) = oneshot::channel();
     let served = tokio::spawn(api::serve(listener, api_tls(&authority, &names)?, router, async {
         drop(api_stopped.await);
@@ -217,8 +223,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         seen: 0,
     };
     let (stop_fleet, fleet_stopped) = oneshot::channel();
-    let fleet = tokio::spawn(controller.run(events, joins, fleet_stopped));
-    Ok(Running { addresses, api, kubeconfig, stop_fleet, stop_api, fleet, served })
+    let fleet = tokio::spawn(controller.run(events, questions, fleet_stopped));
+    Ok(Running { addresses, api, kubeconfig, stop_fleet, stop_api, store, fleet, served })
 }
 
 fn trust(config: &ServeConfig) -> Result<Trust, ServeError> {
@@ -236,12 +242,14 @@ impl Running {
         }
     }
 
-    /// Stops the API, then the fleet, and waits for both.
+    /// Stops the API, then the fleet, then closes the store, and waits for each.
     pub async fn stop(self) {
         let _gone = self.stop_api.send(());
         drop(self.served.await);
         let _gone = self.stop_fleet.send(());
         drop(self.fleet.await);
+        // Closed before this returns: whoever copies or removes the folder then finds it whole.
+        drop(self.store.close().await);
     }
 }
 
@@ -275,7 +283,8 @@ fn api_tls(authority: &CertificateAuthority, names: &[String]) -> Result<Arc<Ser
     Ok(Arc::new(tls))
 }
 
-/// Which life of the store this is. A restored store is given another by `restore`.
+/// The first life of the store. One that was restored, or rolled back, has a record of its recovery, which names a
+/// later one.
 async fn incarnation(store: &Store) -> Result<Incarnation, StoreError> {
     let stored = own(store, "incarnation").await?;
     if let Some(incarnation) = stored.and_then(|bytes| Incarnation::try_from(bytes.as_slice()).ok()) {

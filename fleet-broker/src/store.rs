@@ -2,6 +2,7 @@
 //!
 //! Only this file knows SQL. A commit has happened when [`Store::commit`] returns, power cut or not.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::logic::registry::StoredObject;
 
 mod schema;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -197,6 +199,8 @@ enum Job {
     Documents { kind: &'static str, done: Done<Vec<(String, Vec<u8>)>> },
     Blob { digest: [u8; 32], done: Done<Option<BlobInfo>> },
     ReadBlob { digest: [u8; 32], offset: u64, len: usize, done: Done<Vec<u8>> },
+    Snapshot { path: PathBuf, done: Done<()> },
+    Close { done: Done<()> },
 }
 
 type Done<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -216,7 +220,7 @@ impl Store {
             clippy::disallowed_methods,
             reason = "SQLite blocks, and the order of commits is that of one thread"
         )]
-        std::thread::spawn(move || Writer { connection, broken: false }.run(queue));
+        std::thread::spawn(move || Writer { connection, broken: Cell::new(false) }.run(queue));
         Store { jobs }
     }
 
@@ -258,6 +262,22 @@ impl Store {
     /// When they cannot be read.
     pub async fn read_blob(&self, digest: [u8; 32], offset: u64, len: usize) -> Result<Vec<u8>, StoreError> {
         self.ask(|done| Job::ReadBlob { digest, offset, len, done }).await
+    }
+
+    /// Copies the database as it is at one moment into a new file, while jobs go on. The copy is not made durable.
+    ///
+    /// # Errors
+    /// When it cannot be read or copied; a file may be left.
+    pub async fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        self.ask(|done| Job::Snapshot { path: path.to_owned(), done }).await
+    }
+
+    /// Ends the store's thread, whoever else has a handle, and waits until the database is closed.
+    ///
+    /// # Errors
+    /// When it was closed before.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.ask(|done| Job::Close { done }).await
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Done<T>) -> Job) -> Result<T, StoreError> {
@@ -339,7 +359,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 struct Writer {
     connection: Connection,
     /// A commit failed so that nobody knows what is on disk.
-    broken: bool,
+    broken: Cell<bool>,
 }
 
 /// A commit that waits for its batch.
@@ -347,31 +367,52 @@ type Waiting = (Vec<Write>, Done<()>);
 
 impl Writer {
     /// Does jobs in order until nobody can send more. Commits that follow each other share one flush.
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut batch: Vec<Waiting> = Vec::new();
+    fn run(self, mut queue: mpsc::Receiver<Job>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(job) = next {
-                if let Job::Commit { writes, done } = job {
-                    batch.push((writes, done));
-                } else {
-                    self.commit(&mut batch);
-                    self.read(job);
-                }
-                next = if batch.len() < BATCH_MAX_LEN { queue.try_recv().ok() } else { None };
+            if let Some(done) = self.round(first, &mut queue) {
+                drop(self);
+                return drop(done.send(Ok(())));
             }
-            self.commit(&mut batch);
         }
     }
 
-    fn commit(&mut self, batch: &mut Vec<Waiting>) {
+    /// Does what is waiting now. Says whom to tell that the database is closed, if it is to be.
+    fn round(&self, first: Job, queue: &mut mpsc::Receiver<Job>) -> Option<Done<()>> {
+        let mut batch: Vec<Waiting> = Vec::new();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Commit { writes, done } => batch.push((writes, done)),
+                Job::Close { done } => {
+                    self.commit(&mut batch);
+                    return Some(done);
+                }
+                Job::Snapshot { path, done } => {
+                    self.commit(&mut batch);
+                    drop(done.send(self.snapshot(&path, queue)));
+                }
+                read @ (Job::Load { .. }
+                | Job::Documents { .. }
+                | Job::Blob { .. }
+                | Job::ReadBlob { .. }) => {
+                    self.commit(&mut batch);
+                    self.read(read);
+                }
+            }
+            next = if batch.len() < BATCH_MAX_LEN { queue.try_recv().ok() } else { None };
+        }
+        self.commit(&mut batch);
+        None
+    }
+
+    fn commit(&self, batch: &mut Vec<Waiting>) {
         if batch.is_empty() {
             return;
         }
-        let result = if self.broken { Err(StoreError::Broken) } else { self.write(batch) };
+        let result = if self.broken.get() { Err(StoreError::Broken) } else { self.write(batch) };
         if let Err(error) = &result {
             tracing::error!(%error, commits = batch.len(), "nothing of a batch was stored");
-            self.broken |= !matches!(error, StoreError::Full);
+            self.broken.set(self.broken.get() || !matches!(error, StoreError::Full));
         }
         for (_, done) in batch.drain(..) {
             // Whoever asked may have gone; what is written is written.
@@ -379,8 +420,9 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &[Waiting]) -> Result<(), StoreError> {
-        let transaction = self.connection.transaction().map_err(failed("begin"))?;
+    fn write(&self, batch: &[Waiting]) -> Result<(), StoreError> {
+        // Nothing else on this thread has one open.
+        let transaction = self.connection.unchecked_transaction().map_err(failed("begin"))?;
         for write in batch.iter().flat_map(|(writes, _)| writes) {
             write.execute(&transaction).map_err(failed("write"))?;
         }
@@ -390,7 +432,9 @@ impl Writer {
     /// Answers may find nobody waiting any more.
     fn read(&self, job: Job) {
         match job {
-            Job::Commit { writes: _, done } => drop(done.send(Err(StoreError::Closed))),
+            Job::Commit { done, .. } | Job::Snapshot { done, .. } | Job::Close { done } => {
+                drop(done.send(Err(StoreError::Closed)));
+            }
             Job::Load { done } => drop(done.send(load(&self.connection))),
             Job::Documents { kind, done } => drop(done.send(documents(&self.connection, kind))),
             Job::Blob { digest, done } => drop(done.send(blob_info(&self.connection, digest))),

@@ -52,11 +52,13 @@ pub enum Upward {
     Want,
     /// Health and progress.
     Report,
+    /// The desired state the agent holds, as the director signed it: for a hub that knows another.
+    Held,
 }
 
 impl Upward {
     /// Every upward topic.
-    pub const ALL: [Self; 3] = [Self::Hello, Self::Want, Self::Report];
+    pub const ALL: [Self; 4] = [Self::Hello, Self::Want, Self::Report, Self::Held];
 
     /// The full topic for one cluster, such as `ef/v1/c/tower-1/u/hello`.
     pub fn topic(self, cluster: &ClusterId) -> String {
@@ -68,6 +70,7 @@ impl Upward {
             Self::Hello => "hello",
             Self::Want => "want",
             Self::Report => "report",
+            Self::Held => "held",
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Agent {
     pub(super) journal: JournalId,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) desired: Option<Verified<Desired>>,
+    /// Its envelope: what a hub is shown that knows another.
+    pub(super) envelope: Vec<u8>,
     pub(super) held: Option<Held>,
     pub(super) link: Link,
     /// The newest head that may start a change, for the desired state that is held.
@@ -90,6 +92,8 @@ pub(super) struct Link {
     pub(super) last_head: Option<UnixSeconds>,
     /// A head whose desired state has not come yet.
     pub(super) awaited: Option<Verified<Head>>,
+    /// Whether the hub was shown what is held: once is enough, however often a broker repeats the head.
+    pub(super) shown: bool,
 }
 
 /// Documents that were refused for one reason.
@@ -132,6 +136,7 @@ impl Agent {
             journal,
             incarnation: None,
             desired: None,
+            envelope: Vec::new(),
             held: None,
             link: Link::default(),
             head: None,

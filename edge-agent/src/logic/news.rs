@@ -4,7 +4,7 @@
 use protocol::{
     documents::{Ack, AppState, Chunk, Desired, Head, Hello},
     freshness::{self, StaleHead},
-    ids::{AppId, Digest, JournalId, Nonce},
+    ids::{AppId, Digest, Incarnation, JournalId, Nonce},
     order::{self, Admission, Held, OrderError},
     time::Now,
     topics::Upward,
@@ -56,6 +56,12 @@ impl Agent {
             };
             return self.alarm(now, reason, stale.to_string());
         }
+        let other_life = self.incarnation.is_some_and(|known| known != head.incarnation);
+        if other_life && head.nonce.is_none() {
+            // What an earlier life of the hub said may be said again by anybody.
+            let text = "the head is of another life of the hub, and does not answer our challenge";
+            return self.alarm(now, "Replay", text.to_owned());
+        }
         if head.root_version != self.trust.root().version {
             let text =
                 format!("head for root {}, root {} is held", head.root_version, self.trust.root().version);
@@ -70,17 +76,45 @@ impl Agent {
         match self.held {
             Some(held) if held == named => {
                 self.link.awaited = None;
+                self.enter_life(head.incarnation, effects);
                 self.head = Some(head);
             }
-            Some(held) if held.order == named.order => {
-                let error = OrderError::Equivocation { order: held.order };
-                self.alarm(now, "Equivocation", error.to_string());
-            }
-            Some(held) if held.order > named.order => {
-                let error = OrderError::Older { incoming: named.order, held: held.order };
-                self.alarm(now, "Rollback", error.to_string());
+            Some(held) if other_life || held.order >= named.order => {
+                if !other_life {
+                    self.refuse_order(now, held, named);
+                }
+                if head.nonce.is_some() {
+                    self.show_held(effects);
+                }
+                self.link.awaited = Some(head).filter(|_| named.order > held.order);
             }
             Some(_) | None => self.link.awaited = Some(head),
+        }
+    }
+
+    /// The hub leads another life than the one it last agreed with this cluster in.
+    fn enter_life(&mut self, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        if self.incarnation.replace(incarnation) != Some(incarnation) {
+            effects.push(Effect::Record(vec![Entry::Put(Row::Desired(DesiredRow {
+                bytes: self.envelope.clone(),
+                root_version: self.trust.root().version,
+                incarnation,
+            }))]));
+        }
+    }
+
+    fn refuse_order(&mut self, now: Now, held: Held, named: Held) {
+        let (reason, error) = match held.order == named.order {
+            true => ("Equivocation", OrderError::Equivocation { order: held.order }),
+            false => ("Rollback", OrderError::Older { incoming: named.order, held: held.order }),
+        };
+        self.alarm(now, reason, error.to_string());
+    }
+
+    /// The hub speaks now and knows another desired state. One that was restored learns from this what it signed.
+    fn show_held(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::replace(&mut self.link.shown, true) {
+            effects.push(Effect::Publish { topic: Upward::Held, bytes: self.envelope.clone() });
         }
     }
 
@@ -134,6 +168,7 @@ impl Agent {
         self.incarnation = Some(head.incarnation);
         self.head = Some(head);
         self.held = Some(incoming);
+        self.envelope = bytes.to_vec();
         entries.extend(self.name_applications(&desired));
         self.desired = Some(desired);
         effects.push(Effect::Record(entries));
@@ -333,3 +368,7 @@ impl Agent {
         self.alarm(now, what, report::chain(error));
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "sim")]
+mod tests;

@@ -113,6 +113,7 @@ impl Agent {
             desired.map_err(|source| RestoreError::Unverified { what, source })?;
         self.held = Some(Held { order: desired.order, digest: desired.digest() });
         self.name_applications(&desired);
+        self.envelope = bytes.to_vec();
         self.desired = Some(desired);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The subcommands: what they take, what they do with it, and what they print.
 
 mod arguments;
+mod backup;
 mod bundle;
 mod cluster;
 mod diff;
@@ -49,6 +50,16 @@ pub enum Command {
     /// The hub does not show which parameters a cluster was told, so the Application's own are taken for them. Content
     /// is compared with its digests; who signed it is for `bundle verify`.
     Diff(diff::Diff),
+    /// Take a backup of a running hub: all that another machine needs to be that hub
+    ///
+    /// The hub goes on working meanwhile. The backup holds private keys: only you may read it, and whoever else does can
+    /// be the hub.
+    Backup(backup::Backup),
+    /// Make a hub of a backup, and let it change clusters again
+    ///
+    /// A restored hub knows less than its clusters. It learns from them what they run, moves none back, and changes
+    /// nothing anywhere until it is told so with --accept.
+    Restore(backup::Restore),
     /// Show the fleet at a glance
     Status(status::Status),
     /// Run a hub and one agent here, and deliver a demo bundle
@@ -69,6 +80,8 @@ impl Command {
             Self::Bundle(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
             Self::Diff(command) => command.run(context),
+            Self::Backup(command) => command.run(context),
+            Self::Restore(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Quickstart(command) => command.run(context),
         }

@@ -1,6 +1,12 @@
 //! The hub, as the command line speaks to it: through the same API as kubectl.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    pin::pin,
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fleet_broker::resources::{self, Application, Assignment, Cluster};
@@ -17,7 +23,7 @@ use protocol::{
     ids::{AppId, ClusterId, Digest, Name},
     limits,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, BundleError};
@@ -27,6 +33,9 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Most content taken from the hub, compressed: what one release may hold, with room for what does not shrink.
 const CONTENT_BYTES: u64 = limits::PACK_BYTES + 1024 * 1024;
+
+/// How much of a backup is taken at once, in bytes.
+const PIECE: usize = 64 * 1024;
 
 /// A request to the hub that failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +69,9 @@ pub enum HubError {
     /// The bundle cannot be published.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// What the hub sends cannot be written.
+    #[error("cannot write what the hub sends")]
+    Write(#[source] io::Error),
     /// The hub answered something unexpected.
     #[error("the hub's answer to {what} has no {field}: is it of another version?")]
     Answer {
@@ -68,6 +80,36 @@ pub enum HubError {
         /// What is missing.
         field: &'static str,
     },
+}
+
+/// How far a hub is that was restored, or whose store was rolled back.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recovery {
+    /// What happened, for people.
+    pub message: String,
+    /// The operator's leave to change clusters again, if it was given.
+    pub accepted: Option<Value>,
+    /// Clusters that have joined.
+    pub joined: usize,
+    /// Those of them that have not said yet what they hold.
+    pub not_heard_of: Vec<String>,
+    /// Applications that run otherwise than is recorded.
+    pub found_otherwise: Vec<Found>,
+}
+
+/// An application that clusters run otherwise than is recorded.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Found {
+    /// Which.
+    pub application: String,
+    /// On how many clusters.
+    pub clusters: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Recovering {
+    recovery: Option<Recovery>,
 }
 
 /// A hub and the right to change it.
@@ -170,6 +212,39 @@ impl Hub {
             return Err(HubError::Answer { what: what.to_owned(), field: "content of a bundle's size" });
         }
         Ok(bytes)
+    }
+
+    /// Writes a backup of the hub into `file`, made now. What it wrote is to be checked.
+    pub async fn backup(&self, file: &mut File) -> Result<(), HubError> {
+        let what = "take a backup";
+        let wrong = |source| HubError::Request { what: what.to_owned(), source: Box::new(source) };
+        let request = Request::builder().uri("/backup").body(Vec::new());
+        let request = request.map_err(|error| wrong(kube::Error::HttpError(error)))?;
+        let mut stream = pin!(self.client.request_stream(request).await.map_err(failed(what))?);
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read =
+                stream.read(&mut piece).await.map_err(|error| wrong(kube::Error::ReadEvents(error)))?;
+            if read == 0 {
+                return Ok(());
+            }
+            file.write_all(&piece[..read]).map_err(HubError::Write)?;
+        }
+    }
+
+    /// How far the hub is, if it was restored, or its store rolled back.
+    pub async fn recovery(&self) -> Result<Option<Recovery>, HubError> {
+        let what = "ask for the hub's recovery";
+        let answer: Recovering = self.send(what, Method::GET, "/recovery", Vec::new()).await?;
+        Ok(answer.recovery)
+    }
+
+    /// Lets a hub that was restored change clusters again.
+    pub async fn accept_recovery(&self, reason: &str) -> Result<Option<Recovery>, HubError> {
+        let body = json!({"reason": reason}).to_string().into_bytes();
+        let what = "accept what the hub learned";
+        let answer: Recovering = self.send(what, Method::POST, "/recovery/accept", body).await?;
+        Ok(answer.recovery)
     }
 
     /// Every cluster.

@@ -231,7 +231,7 @@ impl TestApi {
         let folder = TempDir::new().unwrap();
         let hub = Hub::open(Store::open(&folder.path().join("hub.db")).unwrap()).await.unwrap();
         let token = Token::generate();
-        TestApi { router: router(hub, token.hash(), mpsc::channel(1).0, None), token, _folder: folder }
+        TestApi { router: router(hub, token.hash(), mpsc::channel(1).0, None, None), token, _folder: folder }
     }
 
     /// Sends a request with these headers; `Authorization` alone is the admin's.

@@ -5,6 +5,7 @@
 mod decide;
 pub mod messages;
 pub mod placement;
+pub mod recovery;
 pub mod rollout;
 mod signing;
 mod status;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 use decide::Removals;
+use recovery::{Agreement, Claim, Recovery};
 use rollout::Decision;
 
 /// How often every head is signed again.
@@ -54,6 +56,8 @@ pub enum Event {
     Gone(ClusterId),
     /// A cluster said something.
     Said(ClusterId, Upward, Vec<u8>),
+    /// An operator accepts what a hub in another life learned, and says why: changes go on.
+    Accept(String),
     /// Time passed.
     Tick,
 }
@@ -146,11 +150,16 @@ pub enum DocumentKind {
     Report,
     /// From how many clusters an application was removed, and which approval that used up.
     Removals,
+    /// Why the hub leads another life than its first.
+    Recovery,
+    /// What hub and cluster agreed on when they met in this life.
+    Agreement,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Desired, Self::Report, Self::Removals];
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Desired, Self::Report, Self::Removals, Self::Recovery, Self::Agreement];
 
     /// The kind's name in the store.
     pub const fn name(self) -> &'static str {
@@ -159,6 +168,8 @@ impl DocumentKind {
             Self::Desired => "desired",
             Self::Report => "report",
             Self::Removals => "removals",
+            Self::Recovery => "recovery",
+            Self::Agreement => "agreement",
         }
     }
 }
@@ -169,6 +180,7 @@ pub struct Fleet {
     trust: Trust,
     director: Arc<SigningKey>,
     incarnation: Incarnation,
+    recovery: Option<Recovery>,
     clusters: BTreeMap<ClusterId, Cluster>,
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
@@ -203,6 +215,13 @@ struct Cluster {
     identity: Option<PublicKey>,
     connected: bool,
     signed: Option<Signed>,
+    agreement: Option<Agreement>,
+    /// What it said that it holds, on this connection.
+    claim: Option<Claim>,
+    /// It holds something that is not known here, and was asked for it.
+    ahead: bool,
+    /// Why what it showed is not believed.
+    refused: Option<String>,
     report: Option<Reported>,
 }
 
@@ -259,6 +278,7 @@ impl Fleet {
             trust,
             director,
             incarnation,
+            recovery: None,
             clusters: BTreeMap::new(),
             applications: BTreeMap::new(),
             bundles: BTreeMap::new(),
@@ -297,6 +317,16 @@ impl Fleet {
                 let removals = codec::decode("removals", bytes).map_err(|error| wrong(chain(&error)))?;
                 self.removals.insert(id, removals);
             }
+            DocumentKind::Recovery => {
+                let recovery: Recovery =
+                    codec::decode("recovery", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.incarnation = recovery.incarnation;
+                self.recovery = Some(recovery);
+            }
+            DocumentKind::Agreement => {
+                let agreement = codec::decode("agreement", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.clusters.entry(cluster_id()?).or_default().agreement = Some(agreement);
+            }
         }
         Ok(())
     }
@@ -312,6 +342,7 @@ impl Fleet {
             Event::Connected(id) => self.presence(id, true, &mut effects),
             Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
+            Event::Accept(reason) => self.accept(now, reason, &mut effects),
             Event::Tick => self.tick(now, &mut effects),
         }
         self.settle(now, &mut effects);
@@ -446,7 +477,7 @@ impl Fleet {
 
     fn presence(&mut self, id: ClusterId, connected: bool, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        cluster.connected = connected;
+        (cluster.connected, cluster.claim) = (connected, None);
         if connected && !cluster.accepted {
             effects.push(Effect::Kick(id.clone()));
         }

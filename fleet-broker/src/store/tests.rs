@@ -209,3 +209,36 @@ async fn a_damaged_blob_is_mended_when_it_is_written_again() {
         assert_eq!(zstd::decode_all(frame.as_slice()).unwrap(), content, "{damage}");
     }
 }
+
+/// A copy is the state at one moment, although much is written while it is made.
+#[tokio::test]
+async fn a_snapshot_is_one_state_and_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("hub.sqlite")).unwrap();
+    let write = |key: &str, number: u64| Write::PutDocument {
+        kind: "test",
+        key: key.to_owned(),
+        // Large enough that the copy takes many steps.
+        bytes: [&number.to_be_bytes()[..], &vec![0; 100_000]].concat(),
+    };
+    for number in 0..100 {
+        store.commit(vec![write(&format!("filler-{number}"), number)]).await.unwrap();
+    }
+    let copy = folder.path().join("copy.sqlite");
+    let snapshot = store.snapshot(&copy);
+    // Both rows always change together, and both are at the ends of the file.
+    let writing = async {
+        for number in 0..50 {
+            store.commit(vec![write("filler-0", number), write("filler-99", number)]).await.unwrap();
+        }
+    };
+    let (copied, ()) = tokio::join!(snapshot, writing);
+    copied.unwrap();
+    let copy = Store::open(&copy).unwrap();
+    let documents = copy.documents("test").await.unwrap();
+    let number = |key: &str| documents.iter().find(|(found, _)| found == key).unwrap().1[..8].to_vec();
+    assert_eq!((documents.len(), number("filler-0")), (100, number("filler-99")));
+    copy.close().await.unwrap();
+    store.clone().close().await.unwrap();
+    assert!(matches!(store.load().await, Err(StoreError::Closed)));
+}

@@ -158,7 +158,7 @@ impl TestHub {
         let serving = api::serve(
             listener,
             tls,
-            api::router(hub, token.hash(), tokio::sync::mpsc::channel(1).0, None),
+            api::router(hub, token.hash(), tokio::sync::mpsc::channel(1).0, None, None),
             async {
                 let _ = stopping.await;
             },

@@ -70,6 +70,9 @@ pub enum CommandError {
         #[source]
         source: Box<BundleError>,
     },
+    /// Backups.
+    #[error(transparent)]
+    Backup(#[from] fleet_broker::backup::BackupError),
     /// The hub.
     #[error(transparent)]
     Hub(#[from] HubError),

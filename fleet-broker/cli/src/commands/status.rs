@@ -4,7 +4,7 @@ use clap::Args;
 use fleet_broker::resources::{AssignmentState, Cluster};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{CommandError, Context, cluster::HubArguments, hub_runtime};
+use super::{CommandError, Context, backup, cluster::HubArguments, hub_runtime};
 use crate::hub::Hub;
 
 /// Assignments listed below the counts; kubectl lists them all.
@@ -20,14 +20,16 @@ pub struct Status {
 
 impl Status {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let (clusters, applications, assignments) = hub_runtime()?.block_on(async {
+        let (recovery, clusters, applications, assignments) = hub_runtime()?.block_on(async {
             let hub = Hub::open(&self.hub.kubeconfig).await?;
             Ok::<_, CommandError>((
+                hub.recovery().await?,
                 hub.clusters().await?,
                 hub.applications().await?,
                 hub.assignments().await?,
             ))
         })?;
+        backup::tell(recovery.as_ref(), &mut context.output)?;
         let with = |kind: &str| clusters.iter().filter(|cluster| holds(cluster, kind)).count();
         let total = clusters.len();
         let line = format!(

@@ -90,11 +90,19 @@ impl Fleet {
 
     /// What clusters were told so far against what they shall run.
     fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, String> {
+        if let Some(reason) = self.waits(id, application) {
+            return Err(reason);
+        }
         let release = self.release_for(id, application)?;
         let placement = Placement::new(id, application, release)?;
         let removes = application.spec.placement.on_unmatch == OnUnmatch::Remove;
         let mut change = Change::default();
         for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
+            if !self.has_met(state) {
+                // It is not known what it runs: it is told once it said so.
+                change.placed += u64::from(placement.on(&state.labels).is_some());
+                continue;
+            }
             let told = state.told(id);
             match placement.on(&state.labels) {
                 Some(wanted) => {
@@ -181,7 +189,7 @@ impl Fleet {
 }
 
 /// An approval names the generation it is for and says why: `3: the depot closes`.
-fn approves(text: &str, generation: u64) -> bool {
+pub(super) fn approves(text: &str, generation: u64) -> bool {
     let (number, reason) = text.split_once(':').unwrap_or((text, ""));
     number.trim().parse() == Ok(generation) && !reason.trim().is_empty()
 }

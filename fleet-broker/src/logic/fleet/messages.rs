@@ -48,6 +48,7 @@ impl Fleet {
                     self.report(now, id, &report, effects);
                 }
             }
+            Upward::Held => self.held_came(now, id, bytes, effects),
         }
     }
 
@@ -57,11 +58,14 @@ impl Fleet {
     }
 
     fn hello(&mut self, now: Now, id: &ClusterId, hello: &Hello, effects: &mut Vec<Effect>) {
+        if !self.meet(now, id, hello, effects) {
+            return;
+        }
         let Some(cluster) = self.clusters.get(id) else { return };
         let behind = cluster.signed.as_ref().is_some_and(|signed| {
             let half = limits::INSTALL_BY_SECONDS / 2;
             let old = signed.desired.install_by.since(now.wall) < half;
-            old && hello.desired != Some(signed.desired.digest())
+            old && !self.is_paused() && hello.desired != Some(signed.desired.digest())
         });
         if cluster.signed.is_none() || behind {
             // The first desired state may be empty: the head needs one. An old one is signed anew to be installed;
@@ -111,12 +115,7 @@ impl Fleet {
         }
         let same_life = before.filter(|before| before.journal == report.journal);
         let last = same_life.map(|before| before.order);
-        let bytes = Some(codec::encode(&held));
-        effects.push(Effect::Store(vec![Document {
-            kind: DocumentKind::Report,
-            key: id.to_string(),
-            bytes,
-        }]));
+        effects.push(Effect::Store(vec![held.document(id)]));
         cluster.report = Some(held);
         self.acknowledge(id, effects);
         self.touch_reported(id, report, last);
@@ -193,6 +192,17 @@ impl Reported {
             agent: report.agent.clone(),
             at: now.wall,
         }
+    }
+
+    /// Forgets all that was reported, but not by which lives of the journal. The number too: an acknowledgement of a
+    /// higher one would take back that the cluster says everything again.
+    pub(super) fn forget(&mut self) {
+        (self.seq, self.order) = (0, Order::default());
+        self.apps.clear();
+    }
+
+    pub(super) fn document(&self, id: &ClusterId) -> Document {
+        Document { kind: DocumentKind::Report, key: id.to_string(), bytes: Some(codec::encode(self)) }
     }
 
     /// Whether `report` is an older one of the same life, replayed or overtaken: neither number ever goes back.

@@ -7,13 +7,15 @@ use protocol::{
     documents::{Ack, Desired, DesiredRelease, Document as _, DocumentType, Head, Permit, Report},
     ids::{AppId, ClusterId, Digest, JournalId, Nonce},
     limits,
-    order::Order,
+    order::{Held, Order},
     time::{Now, UnixSeconds},
     topics::Downward,
 };
 use serde::Serialize;
 
-use super::{Cluster, Document, DocumentKind, Effect, Fleet, Reported, Signed, chain, decide::Edit};
+use super::{
+    Cluster, Document, DocumentKind, Effect, Fleet, Reported, Signed, chain, decide::Edit, recovery::NOTHING,
+};
 
 impl Fleet {
     /// Signs a cluster's next desired state, with `edits`, and sends it if the cluster is there.
@@ -47,7 +49,10 @@ impl Fleet {
         let last = cluster.signed.as_ref();
         let (releases, remove) = merge(cluster, edits);
         let epoch = self.trust.root().min_epoch;
-        let order = Order { epoch, seq: last.map_or(0, |last| last.desired.order.seq) + 1 };
+        // What was signed before the last loss may have gone further than what is held now.
+        let base = cluster.base(self.incarnation).map(|base| base.order).filter(|base| base.epoch == epoch);
+        let seq = last.map_or(0, |last| last.desired.order.seq).max(base.map_or(0, |base| base.seq)) + 1;
+        let order = Order { epoch, seq };
         let desired = Desired {
             cluster: id.clone(),
             order,
@@ -69,15 +74,19 @@ impl Fleet {
         let desired = self.trust.director(id, &bytes).map_err(|error| chain(&error))?;
         let stored =
             Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
-        effects.push(Effect::Store(vec![stored]));
+        let mut stores = vec![stored];
         if let Some(cluster) = self.clusters.get_mut(id) {
             cluster.signed = Some(Signed { bytes, desired, since });
+            let agreement = cluster.told_of(edits.iter().map(Edit::app));
+            stores.extend(agreement.map(|agreement| agreement.document(id)));
         }
+        effects.push(Effect::Store(stores));
         self.changed.clusters.insert(id.clone());
         Ok(())
     }
 
-    /// Sends a head, and with it the desired state if the cluster does not hold it.
+    /// Sends a head, and with it the desired state if the cluster does not hold it. A cluster of which it is not known
+    /// what it holds is sent nothing, and while an operator has yet to accept a recovery none is sent anything new.
     pub(super) fn send_news(
         &self,
         now: Now,
@@ -86,16 +95,26 @@ impl Fleet {
         with_desired: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.connected && cluster.accepted)
-        else {
-            return;
-        };
+        let member = |cluster: &&Cluster| cluster.connected && cluster.accepted && self.has_met(cluster);
+        let Some(cluster) = self.clusters.get(id).filter(member) else { return };
         let Some(signed) = &cluster.signed else { return };
-        let head = self.head(now, id, cluster, signed, nonce);
+        let releases =
+            signed.desired.releases.iter().filter(|_| !self.is_paused() && !cluster.is_held(now.wall));
+        let nonce = nonce.or(cluster.challenge());
+        let head = self.head(now, id, signed.held(), releases, nonce);
         effects.push(Effect::Push(id.clone(), Downward::Head, self.sign(Head::TYPE, id, &head)));
-        if with_desired {
+        if with_desired && !self.is_paused() {
             effects.push(Effect::Push(id.clone(), Downward::Desired, signed.bytes.clone()));
         }
+    }
+
+    /// Asks a cluster for what it holds, by a head that names what is known here and lets nothing start.
+    pub(super) fn ask_for_held(&self, now: Now, id: &ClusterId, nonce: Nonce, effects: &mut Vec<Effect>) {
+        let Some(cluster) = self.clusters.get(id) else { return };
+        let nothing = Order { epoch: self.trust.root().min_epoch, seq: 0 };
+        let known = cluster.signed.as_ref().map_or(Held { order: nothing, digest: NOTHING }, Signed::held);
+        let head = self.head(now, id, known, std::iter::empty(), Some(nonce));
+        effects.push(Effect::Push(id.clone(), Downward::Head, self.sign(Head::TYPE, id, &head)));
     }
 
     /// Signs heads anew for every connected cluster, before the old ones go stale.
@@ -130,12 +149,12 @@ impl Fleet {
         effects.push(Effect::Push(id.clone(), Downward::Ack, self.sign(Ack::TYPE, id, &ack)));
     }
 
-    fn head(
+    fn head<'a>(
         &self,
         now: Now,
         id: &ClusterId,
-        cluster: &Cluster,
-        signed: &Signed,
+        named: Held,
+        permitted: impl Iterator<Item = &'a DesiredRelease>,
         nonce: Option<Nonce>,
     ) -> Head {
         let fresh_until = now.wall.plus(limits::HEAD_FRESH_SECONDS);
@@ -144,16 +163,15 @@ impl Fleet {
             not_before: now.wall,
             not_after: fresh_until,
         };
-        let releases = if cluster.is_held(now.wall) { &[] } else { signed.desired.releases.as_slice() };
         Head {
             cluster: id.clone(),
             incarnation: self.incarnation,
-            order: signed.desired.order,
-            desired: signed.desired.digest(),
+            order: named.order,
+            desired: named.digest,
             root_version: self.trust.root().version,
             hub_time: now.wall,
             fresh_until,
-            permits: releases.iter().map(permit).collect(),
+            permits: permitted.map(permit).collect(),
             nonce,
         }
     }

@@ -32,11 +32,11 @@ pub(super) struct Shown {
 }
 
 /// One condition before it is compared with the one before it.
-struct Fresh<'a> {
-    kind: &'a str,
-    status: &'static str,
-    reason: &'a str,
-    message: String,
+pub(super) struct Fresh<'a> {
+    pub(super) kind: &'a str,
+    pub(super) status: &'static str,
+    pub(super) reason: &'a str,
+    pub(super) message: String,
 }
 
 impl Fleet {
@@ -69,7 +69,8 @@ impl Fleet {
             return;
         };
         let before = self.shown.clusters.get(id);
-        let mut status = cluster_status(now, cluster, before);
+        let adopted = self.adopted(cluster);
+        let mut status = cluster_status(now, cluster, adopted, before);
         if let Some(before) = before {
             // A report's time alone is no change: it is put out together with the next one.
             let kept = ClusterStatus { last_report_time: before.last_report_time.clone(), ..status.clone() };
@@ -113,13 +114,13 @@ impl Fleet {
         }
     }
 
-    fn bundle_name(&self, told: &DesiredRelease) -> String {
+    /// The name of a bundle, if it was published here.
+    pub(super) fn bundle_name(&self, told: &DesiredRelease) -> Option<String> {
         let of_tenant = self.bundles.range((told.app.tenant.clone(), String::new())..);
         let mut of_tenant = of_tenant.take_while(|((tenant, _), _)| tenant == &told.app.tenant);
-        let named = of_tenant.find_map(|((_, name), known)| {
+        of_tenant.find_map(|((_, name), known)| {
             known.as_ref().ok().filter(|known| known.verified.digest() == told.release).map(|_| name.clone())
-        });
-        named.unwrap_or_else(|| format!("sha256:{}", told.release))
+        })
     }
 
     /// Puts out counts and decisions of applications, if they changed.
@@ -203,7 +204,7 @@ fn assignment_status(
     id: &ClusterId,
     cluster: &Cluster,
     release: &DesiredRelease,
-    bundle: String,
+    bundle: Option<String>,
     before: Option<&AssignmentStatus>,
 ) -> AssignmentStatus {
     let report = reported(cluster, &release.app);
@@ -216,6 +217,8 @@ fn assignment_status(
         (None, Some(worst)) => Some(format!("{}: {}", worst.reason, worst.message)),
         (None, None) => waiting(report),
     };
+    let unknown = || Some("its bundle is not at this hub, and stays as it is: push it again".to_owned());
+    let message = message.or_else(|| if bundle.is_none() { unknown() } else { None });
     let conditions = report.map(|report| report.conditions.as_slice()).unwrap_or_default();
     let healed = report.map(healed).unwrap_or_default();
     let fresh = conditions.iter().map(|c| {
@@ -229,7 +232,7 @@ fn assignment_status(
     AssignmentStatus {
         cluster: id.to_string(),
         application: release.app.name.to_string(),
-        bundle,
+        bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
         conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
         worst_object: worst.map(|worst| worst.object.clone()),
@@ -255,7 +258,12 @@ fn waiting(report: Option<&AppReport>) -> Option<String> {
     holds.then(|| format!("{}: {}", condition.reason, condition.message))
 }
 
-fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -> ClusterStatus {
+fn cluster_status(
+    now: Now,
+    cluster: &Cluster,
+    adopted: Option<Fresh<'_>>,
+    before: Option<&ClusterStatus>,
+) -> ClusterStatus {
     let report = cluster.report.as_ref();
     let signed = cluster.signed.as_ref();
     let releases = signed.map(|signed| signed.desired.releases.as_slice()).unwrap_or_default();
@@ -268,7 +276,7 @@ fn cluster_status(now: Now, cluster: &Cluster, before: Option<&ClusterStatus>) -
         available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
     };
-    let conditions = conditions(cluster, applications);
+    let conditions: Vec<Fresh<'_>> = conditions(cluster, applications).into_iter().chain(adopted).collect();
     ClusterStatus {
         conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
         last_report_time: None,
@@ -381,7 +389,7 @@ fn application_status(
     }
 }
 
-fn truth(holds: bool) -> &'static str {
+pub(super) fn truth(holds: bool) -> &'static str {
     if holds { "True" } else { "False" }
 }
 
@@ -398,5 +406,10 @@ fn revision(order: protocol::order::Order) -> Revision {
 }
 
 fn time(at: UnixSeconds) -> Time {
-    Time(i64::try_from(at.0).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default())
+    Time(instant(at))
+}
+
+/// A time as people read it.
+pub(super) fn instant(at: UnixSeconds) -> Timestamp {
+    i64::try_from(at.0).ok().and_then(|s| Timestamp::from_second(s).ok()).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod placing;
+mod recovering;
 mod removing;
 mod replay;
 mod reporting;

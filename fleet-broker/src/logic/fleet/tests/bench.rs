@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::super::{
     Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, HoldRecord,
+    recovery::{Record, Recovery},
 };
 use super::cluster::TestCluster;
 use crate::resources::{ApplicationStatus, AssignmentState, AssignmentStatus, ClusterStatus};
@@ -29,7 +30,7 @@ pub(super) const START: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(super) const DAY: u64 = 24 * 60 * 60;
 
 const ROOTS: [u8; 3] = [1, 2, 3];
-const DIRECTOR: u8 = 4;
+pub(super) const DIRECTOR: u8 = 4;
 pub(super) const RADIO: [u8; 2] = [5, 6];
 /// A key that no root names.
 pub(super) const STRANGER: u8 = 9;
@@ -136,6 +137,16 @@ pub(super) struct Bench {
     objects: BTreeMap<(u8, String), Event>,
 }
 
+/// A hub's store at some time.
+#[derive(Clone)]
+pub(super) struct Backup {
+    pub(super) store: BTreeMap<(DocumentKind, String), Vec<u8>>,
+    objects: BTreeMap<(u8, String), Event>,
+    statuses: BTreeMap<ClusterId, ClusterStatus>,
+    applications: BTreeMap<AppId, ApplicationStatus>,
+    generations: BTreeMap<AppId, u64>,
+}
+
 fn empty_fleet() -> Fleet {
     Fleet::new(trust(), Arc::new(key(DIRECTOR)), Incarnation::new([7; 16]))
 }
@@ -145,7 +156,12 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         Event::Bundle(tenant, name, _) => Some((0, format!("{tenant}/{name}"))),
         Event::Cluster(id, _) => Some((1, id.to_string())),
         Event::Application(id, _) => Some((2, id.to_string())),
-        Event::Enrolled(..) | Event::Connected(_) | Event::Gone(_) | Event::Said(..) | Event::Tick => None,
+        Event::Enrolled(..)
+        | Event::Connected(_)
+        | Event::Gone(_)
+        | Event::Said(..)
+        | Event::Accept(_)
+        | Event::Tick => None,
     }
 }
 
@@ -243,6 +259,43 @@ impl Bench {
         }
     }
 
+    /// What a backup holds.
+    pub(super) fn backup(&self) -> Backup {
+        Backup {
+            store: self.store.clone(),
+            objects: self.objects.clone(),
+            statuses: self.statuses.clone(),
+            applications: self.applications.clone(),
+            generations: self.generations.clone(),
+        }
+    }
+
+    /// The hub is lost, and another starts from an old store: the backup's, or with no `life` of its own a disk's that
+    /// was put back without a word.
+    pub(super) fn come_back(&mut self, backup: &Backup, life: Option<u8>) -> Vec<Effect> {
+        let Backup { store, objects, statuses, applications, generations } = backup.clone();
+        (self.store, self.objects, self.statuses) = (store, objects, statuses);
+        (self.applications, self.generations) = (applications, generations);
+        self.clusters.values_mut().for_each(|cluster| cluster.forgiving = true);
+        if let Some(life) = life {
+            let record = |event: &Event| {
+                let Event::Application(app, Some(Application { generation, approval, .. })) = event else {
+                    return None;
+                };
+                Some(Record { app: app.clone(), generation: *generation, approval: approval.clone() })
+            };
+            let records = self.objects.values().filter_map(record).collect();
+            let incarnation = Incarnation::new([life; 16]);
+            let document = Recovery::restored(incarnation, self.now.wall, START, records).document();
+            self.store.insert((document.kind, document.key), document.bytes.unwrap());
+        }
+        self.restart()
+    }
+
+    pub(super) fn accept(&mut self) -> Vec<Effect> {
+        self.handle(Event::Accept("the clusters are as they should be".to_owned()))
+    }
+
     /// The hub ends and starts again from what it stored; every connection is cut. Says what follows from that.
     pub(super) fn restart(&mut self) -> Vec<Effect> {
         self.fleet = empty_fleet();
@@ -320,7 +373,12 @@ impl Bench {
     pub(super) fn connect(&mut self, name: &str) -> Vec<Effect> {
         self.arrive(name);
         let hello = self.cluster(name).hello();
-        self.say(name, Upward::Hello, hello)
+        let mut effects = self.say(name, Upward::Hello, hello);
+        // A hub that knows another desired state is shown the one that is held.
+        if let Some(held) = self.cluster(name).shows.take() {
+            effects.extend(self.say(name, Upward::Held, held));
+        }
+        effects
     }
 
     pub(super) fn disconnect(&mut self, name: &str) -> Vec<Effect> {

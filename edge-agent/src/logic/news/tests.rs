@@ -1,0 +1,166 @@
+//! Heads of a hub that was lost: which are believed, and what the hub is shown.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use protocol::{
+    documents::{DesiredRelease, Mode},
+    ids::{Incarnation, Name},
+    limits,
+    order::{Epoch, Order},
+    time::UnixSeconds,
+    topics::Downward,
+};
+
+use super::*;
+use crate::{
+    logic::event::Event,
+    testing::{Fleet, TIME},
+};
+
+const NONCE: Nonce = Nonce::new([1; 16]);
+const LIFE: Incarnation = Incarnation::new([1; 16]);
+const NEXT_LIFE: Incarnation = Incarnation::new([2; 16]);
+
+fn now() -> Now {
+    Now { monotonic: Duration::from_secs(1), wall: TIME }
+}
+
+fn desired(fleet: &Fleet, seq: u64, values: &str) -> Vec<u8> {
+    let release = DesiredRelease {
+        app: AppId::new("radio", "gateway").unwrap(),
+        release: Digest::of(b"release"),
+        len: 7,
+        values: BTreeMap::from([("level".to_owned(), values.to_owned())]),
+        mode: Mode::Enforce,
+        depends_on: vec![Name::new("meter").unwrap()],
+    };
+    fleet.sign(&Desired {
+        cluster: fleet.cluster.clone(),
+        order: Order { epoch: Epoch(1), seq },
+        prev: None,
+        issued: TIME,
+        install_by: TIME.plus(limits::INSTALL_BY_SECONDS),
+        releases: vec![release],
+        remove: Vec::new(),
+        policy: None,
+    })
+}
+
+fn head(fleet: &Fleet, incarnation: Incarnation, seq: u64, desired: &[u8], nonce: Option<Nonce>) -> Vec<u8> {
+    fleet.sign(&Head {
+        cluster: fleet.cluster.clone(),
+        incarnation,
+        order: Order { epoch: Epoch(1), seq },
+        desired: Digest::of(desired),
+        root_version: 1,
+        hub_time: TIME,
+        fresh_until: TIME.plus(limits::HEAD_FRESH_SECONDS),
+        permits: Vec::new(),
+        nonce,
+    })
+}
+
+fn hear(agent: &mut Agent, topic: Downward, bytes: Vec<u8>) -> Vec<Effect> {
+    agent.handle(now(), Event::Received { topic, bytes })
+}
+
+/// An agent that holds the desired state of this place, from the hub's first life.
+fn holding(fleet: &Fleet, seq: u64) -> (Agent, Vec<u8>) {
+    let (mut agent, _) = Agent::new(fleet.identity(), fleet.trust.clone(), JournalId::new([3; 16]));
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    let bytes = desired(fleet, seq, "info");
+    hear(&mut agent, Downward::Head, head(fleet, LIFE, seq, &bytes, Some(NONCE)));
+    hear(&mut agent, Downward::Desired, bytes.clone());
+    assert_eq!(agent.held.map(|held| held.order.seq), Some(seq));
+    agent.handle(now(), Event::Disconnected { reason: String::new() });
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    (agent, bytes)
+}
+
+fn shown(effects: &[Effect]) -> Vec<&[u8]> {
+    let held = effects.iter().filter_map(|effect| match effect {
+        Effect::Publish { topic: Upward::Held, bytes } => Some(bytes.as_slice()),
+        Effect::Publish { .. } | Effect::Record(_) | Effect::Observe(_) | Effect::Execute { .. } => None,
+    });
+    held.collect()
+}
+
+#[test]
+fn a_hub_in_another_life_is_shown_what_is_held_and_believed_only_in_answer() {
+    let fleet = Fleet::new();
+    let answer = Some(NONCE);
+    // The head's life, place, whether it names what is held there, its nonce: whether what is held is shown, the
+    // alarm, and the life that the agent agrees with then.
+    let cases = [
+        (LIFE, 5, true, answer, false, None, LIFE),
+        (LIFE, 5, false, answer, true, Some("Equivocation"), LIFE),
+        (LIFE, 4, false, answer, true, Some("Rollback"), LIFE),
+        (LIFE, 4, false, None, false, Some("Rollback"), LIFE),
+        (LIFE, 6, false, answer, false, None, LIFE),
+        (NEXT_LIFE, 5, true, answer, false, None, NEXT_LIFE),
+        (NEXT_LIFE, 5, false, answer, true, None, LIFE),
+        (NEXT_LIFE, 4, false, answer, true, None, LIFE),
+        (NEXT_LIFE, 0, false, answer, true, None, LIFE),
+        (NEXT_LIFE, 6, false, answer, true, None, LIFE),
+        (NEXT_LIFE, 5, true, None, false, Some("Replay"), LIFE),
+        (NEXT_LIFE, 6, false, None, false, Some("Replay"), LIFE),
+        (NEXT_LIFE, 6, false, Some(Nonce::new([9; 16])), false, Some("Replay"), LIFE),
+    ];
+    for (life, seq, named, nonce, shows, alarm, agrees) in cases {
+        let what = format!("{life} {seq} {named} {nonce:?}");
+        let (mut agent, held) = holding(&fleet, 5);
+        // A head without a nonce is believed by a clock that an answer confirmed.
+        hear(&mut agent, Downward::Head, head(&fleet, LIFE, 5, &held, answer));
+        let other = desired(&fleet, seq, "debug");
+        let bytes = if named { &held } else { &other };
+        let said = head(&fleet, life, seq, bytes, nonce);
+        let effects = hear(&mut agent, Downward::Head, said.clone());
+        assert_eq!(shown(&effects), if shows { vec![held.as_slice()] } else { vec![] }, "{what}");
+        assert_eq!(agent.alarms.keys().copied().next(), alarm, "{what}");
+        assert_eq!(
+            (agent.incarnation, agent.held.unwrap().digest),
+            (Some(agrees), Digest::of(&held)),
+            "{what}"
+        );
+        // However often it is repeated, the link carries it once.
+        assert_eq!(shown(&hear(&mut agent, Downward::Head, said)), Vec::<&[u8]>::new(), "{what}");
+    }
+}
+
+/// The life is on disk with the desired state, so that what the lost hub said is refused after a reboot too.
+#[test]
+fn what_a_lost_hub_said_is_refused_after_a_reboot() {
+    let fleet = Fleet::new();
+    let (mut agent, held) = holding(&fleet, 5);
+    let effects = hear(&mut agent, Downward::Head, head(&fleet, NEXT_LIFE, 5, &held, Some(NONCE)));
+    let rows: Vec<Row> = effects
+        .into_iter()
+        .filter_map(|effect| if let Effect::Record(entries) = effect { Some(entries) } else { None })
+        .flatten()
+        .filter_map(|entry| if let Entry::Put(row) = entry { Some(row) } else { None })
+        .chain([Row::Life(JournalId::new([3; 16]))])
+        .collect();
+    let mut agent = Agent::restore(fleet.identity(), fleet.trust.clone(), rows, Vec::new()).unwrap();
+    assert_eq!(agent.incarnation, Some(NEXT_LIFE));
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    hear(&mut agent, Downward::Head, head(&fleet, NEXT_LIFE, 5, &held, Some(NONCE)));
+    // Signed and never delivered before the hub was lost.
+    let lost = desired(&fleet, 7, "debug");
+    hear(&mut agent, Downward::Head, head(&fleet, LIFE, 7, &lost, None));
+    hear(&mut agent, Downward::Desired, lost);
+    assert_eq!(agent.alarms.keys().copied().collect::<Vec<_>>(), ["Replay", "Unannounced"]);
+    assert_eq!(agent.held.unwrap().digest, Digest::of(&held));
+}
+
+#[test]
+fn what_is_shown_survives_a_reboot() {
+    let fleet = Fleet::new();
+    let bytes = desired(&fleet, 5, "info");
+    let row = DesiredRow { bytes: bytes.clone(), root_version: 1, incarnation: LIFE };
+    let rows = vec![Row::Life(JournalId::new([3; 16])), Row::Clock(UnixSeconds(1)), Row::Desired(row)];
+    let mut agent = Agent::restore(fleet.identity(), fleet.trust.clone(), rows, Vec::new()).unwrap();
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    let nothing = [0; 32];
+    let effects = hear(&mut agent, Downward::Head, head(&fleet, NEXT_LIFE, 0, &nothing, Some(NONCE)));
+    assert_eq!(shown(&effects), [bytes.as_slice()]);
+}
