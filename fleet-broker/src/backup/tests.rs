@@ -87,8 +87,8 @@ async fn a_backup_that_is_not_whole_is_refused() {
     let desk = Desk::new().await;
     let whole = fs::read(&desk.file).unwrap();
     let bad = desk.folder.path().join("bad");
-    // Every place would take minutes: all of the headers' bytes, and places all over the rest.
-    let places = (0..1100).chain((1100..whole.len()).step_by(997)).chain(whole.len() - 1100..whole.len());
+    // Every place would take minutes: all of the first header and all of the end, and places all over the rest.
+    let places = (0..520).chain((520..whole.len()).step_by(997)).chain(whole.len() - 520..whole.len());
     for place in places {
         let mut altered = whole.clone();
         altered[place] ^= 1;

@@ -46,18 +46,8 @@ impl Fleet {
             not_after: clock::now().plus(60 * 60),
         };
         keys::generate(&charter).unwrap().write(&desk.path("keys")).unwrap();
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let config = ServeConfig {
-            directory: desk.path("hub"),
-            api: any,
-            broker: any,
-            enrol: any,
-            advertise: "127.0.0.1".to_owned(),
-            root: fs::read(desk.path("keys/root.cose")).unwrap(),
-            director: keys::load_signing_key(&desk.path("keys/director.key")).unwrap().key,
-        };
         let (hub, operator) = runtime.block_on(async {
-            let hub = serve::start(config).await.unwrap();
+            let hub = start_hub(&desk).await;
             let operator = Hub::open(&hub.kubeconfig).await.unwrap();
             for (name, stage, region) in
                 [("tower-1", "prod", "north"), ("tower-2", "prod", "south"), ("tower-3", "test", "south")]
@@ -92,6 +82,16 @@ impl Fleet {
         self.hub_run(&format!("diff {sources}"))
     }
 
+    /// Stops the hub in order.
+    pub(crate) fn stop(&mut self) {
+        self.runtime.block_on(self.hub.take().unwrap().stop());
+    }
+
+    /// Starts the hub again.
+    pub(crate) fn start(&mut self) {
+        self.hub = Some(self.runtime.block_on(start_hub(&self.desk)));
+    }
+
     /// Where the hub's API listens.
     pub(crate) fn api_port(&self) -> String {
         self.hub.as_ref().unwrap().api.port().to_string()
@@ -122,6 +122,25 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.runtime.block_on(async { self.hub.take().unwrap().stop().await });
+        let hub = self.hub.take();
+        self.runtime.block_on(async {
+            if let Some(hub) = hub {
+                hub.stop().await;
+            }
+        });
     }
+}
+
+async fn start_hub(desk: &Desk) -> Running {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = ServeConfig {
+        directory: desk.path("hub"),
+        api: any,
+        broker: any,
+        enrol: any,
+        advertise: "127.0.0.1".to_owned(),
+        root: fs::read(desk.path("keys/root.cose")).unwrap(),
+        director: keys::load_signing_key(&desk.path("keys/director.key")).unwrap().key,
+    };
+    serve::start(config).await.unwrap()
 }
