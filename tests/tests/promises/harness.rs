@@ -60,8 +60,9 @@ pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
 
 /// Kinds that tests put where a namespace's end does not reach: into other namespaces, and beside all of them.
 pub(crate) const FAR_KINDS: &str = "apiservices,clusterrolebindings,clusterroles,configmaps,\
-    customresourcedefinitions,daemonsets,deployments,namespaces,rolebindings,serviceaccounts,services,\
-    validatingadmissionpolicies,validatingadmissionpolicybindings";
+    customresourcedefinitions,daemonsets,deployments,mutatingwebhookconfigurations,namespaces,rolebindings,roles,\
+    serviceaccounts,services,validatingadmissionpolicies,validatingadmissionpolicybindings,\
+    validatingwebhookconfigurations";
 
 /// A hub and the one cluster of its fleet. What it put on the shared cluster is deleted when it is dropped.
 pub(crate) struct Site {
@@ -202,12 +203,16 @@ impl Site {
 
     /// What the agent says of itself at its control socket.
     pub(crate) async fn agent_status(&self) -> Result<Status> {
-        let socket = self.state().control();
-        let asked = tokio::task::spawn_blocking(move || control::ask(&socket, &Request::Status));
-        match asked.await?? {
+        match self.ask_agent(Request::Status).await? {
             Reply::Status(status) => Ok(*status),
             other @ (Reply::Done | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
         }
+    }
+
+    /// Says something to the agent at its control socket.
+    pub(crate) async fn ask_agent(&self, request: Request) -> Result<Reply> {
+        let socket = self.state().control();
+        Ok(tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await??)
     }
 
     /// Kills the agent, as a power cut would.
@@ -260,7 +265,17 @@ impl Site {
 
     /// Builds, signs and publishes a version of an application.
     pub(crate) async fn publish(&mut self, application: &str, manifests: &str) -> Result<Bundle> {
-        let plan = self.plan(&AppId::new(&self.name, application)?);
+        self.publish_deleting(application, manifests, None).await
+    }
+
+    /// [`Site::publish`] for a release that may delete so many objects.
+    pub(crate) async fn publish_deleting(
+        &mut self,
+        application: &str,
+        manifests: &str,
+        max_deletes: Option<u32>,
+    ) -> Result<Bundle> {
+        let plan = Plan { max_deletes, ..self.plan(&AppId::new(&self.name, application)?) };
         let bundle = self.build(&plan, manifests, &self.signers(&self.name))?;
         self.operator.push(&bundle).await?;
         Ok(bundle)

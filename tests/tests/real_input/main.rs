@@ -6,6 +6,7 @@
 #[path = "../promises/harness.rs"]
 #[allow(dead_code, reason = "promises use the rest")]
 mod harness;
+mod prometheus;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -133,7 +134,9 @@ async fn shrinks_to(
 ) -> Result<()> {
     let (all, kept_names) = (named(site, all).await?, named(site, kept).await?);
     let applied = uids(site, application).await?;
-    let bundle = site.deliver_as(application, kept).await?;
+    let max_deletes = u32::try_from(all.len())?;
+    let bundle = site.publish_deleting(application, kept, Some(max_deletes)).await?;
+    let bundle = site.place(&bundle).await?;
     // It is not up to date before what it left out is gone.
     site.assigned(&bundle, AssignmentState::Updated).await?;
     let after = uids(site, application).await?;
@@ -185,21 +188,27 @@ async fn named(site: &Site, manifests: &str) -> Result<BTreeSet<String>> {
 
 /// The application's objects on the cluster.
 async fn members(site: &Site, application: &str) -> Result<BTreeSet<String>> {
+    Ok(applied(site, application).await?.into_keys().collect())
+}
+
+async fn applied(site: &Site, application: &str) -> Result<BTreeMap<String, String>> {
     let selector = format!("{PART_OF}={}", site.apply_set_of(application)?);
-    Ok(listed(site, &selector).await?.into_keys().collect())
+    listed(site, &["--all-namespaces"], &selector).await
 }
 
 /// What is there and not about to go, with its identity; apart from what the API server keeps for itself and what
 /// other tests apply meanwhile.
 async fn uids(site: &Site, application: &str) -> Result<BTreeMap<String, String>> {
-    let mut found = listed(site, &format!("!{AUTOMANAGED},!{PART_OF}")).await?;
-    found.extend(listed(site, &format!("{PART_OF}={}", site.apply_set_of(application)?)).await?);
+    let others = format!("!{AUTOMANAGED},!{PART_OF}");
+    let mut found = listed(site, &["--namespace", SYSTEM], &others).await?;
+    found.extend(applied(site, application).await?);
     Ok(found)
 }
 
-async fn listed(site: &Site, selector: &str) -> Result<BTreeMap<String, String>> {
+async fn listed(site: &Site, scope: &[&str], selector: &str) -> Result<BTreeMap<String, String>> {
     let columns = r#"jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.uid} {.metadata.deletionTimestamp}{"\n"}{end}"#;
-    let printed = site.in_system(&["get", FAR_KINDS, "-l", selector, "-o", columns]).await?;
+    let arguments = [&["get", FAR_KINDS, "-l", selector, "-o", columns], scope].concat();
+    let printed = site.kubectl.run(&arguments).await?;
     let line = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
         [kind, name, uid, ""] => Some((format!("{kind} {name}"), uid.to_owned())),
         [..] => None,
