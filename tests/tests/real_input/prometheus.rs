@@ -23,13 +23,11 @@ const NAMESPACE: &str = "default";
 async fn prometheus_operator_is_available_upgraded_and_pruned() -> Result<()> {
     let mut site = Site::start_with("prometheus", &[NAMESPACE]).await?;
     let (bundle, full) = (bundle()?, with_every_version()?);
-    let by_kubectl = applied_by_kubectl(&site).await?;
     let before = uids(&site, APPLICATION).await?;
 
-    site.ask_agent(Request::Hold { reason: "until the content is here".to_owned() }).await?;
+    site.tell_agent(Request::Hold { reason: "until the content is here".to_owned() }).await?;
     let first = site.deliver_as(APPLICATION, &bundle).await?;
     let by_agent = applied_once_released(&site).await?;
-    tell(bundle.len(), by_agent, by_kubectl);
     let shown = site.assigned(&first, AssignmentState::Updated).await?;
     ensure!(condition(&shown, "Available") == Some("True"), "{shown:#?}");
     ensure!(members(&site, APPLICATION).await? == named(&site, &bundle).await?);
@@ -41,17 +39,19 @@ async fn prometheus_operator_is_available_upgraded_and_pruned() -> Result<()> {
         .run(&["get", "alertmanagerconfigs.v1beta1.monitoring.coreos.com", "--all-namespaces"])
         .await?;
     let kept = full.split("\n---\n").find(|one| one.contains("kind: ServiceAccount\n"));
-    shrinks_to(&mut site, APPLICATION, &full, kept.context("it has an account")?, &before).await
+    shrinks_to(&mut site, APPLICATION, &full, kept.context("it has an account")?, &before).await?;
+    tell(bundle.len(), by_agent, applied_by_kubectl(&site).await?);
+    Ok(())
 }
 
-/// How long kubectl takes to apply the same, which is gone again when this returns.
+/// How long kubectl takes to apply the same. It is on its way out when this returns.
 async fn applied_by_kubectl(site: &Site) -> Result<Duration> {
     let path = module()?.join("bundle.yaml");
     let path = path.to_str().context("a path in UTF-8")?;
     let begin = Instant::now();
     site.kubectl.run(&["apply", "--server-side", "-f", path]).await?;
     let took = begin.elapsed();
-    site.kubectl.run(&["delete", "--timeout=60s", "-f", path]).await?;
+    site.kubectl.run(&["delete", "--wait=false", "-f", path]).await?;
     Ok(took)
 }
 
@@ -66,7 +66,7 @@ async fn applied_once_released(site: &Site) -> Result<Duration> {
     })
     .await?;
     let begin = Instant::now();
-    site.ask_agent(Request::Release).await?;
+    site.tell_agent(Request::Release).await?;
     wait_for("everything applied", SOON, async || {
         let status = site.agent_status().await?;
         let all = status
