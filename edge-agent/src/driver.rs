@@ -176,6 +176,9 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             if let Err(error) = self.commit(work) {
                 self.recover(error)?;
             }
+            if self.steps.is_empty() {
+                self.executor.rest();
+            }
             let first = tokio::select! {
                 biased;
                 () = &mut shutdown => break,

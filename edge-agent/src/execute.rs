@@ -4,9 +4,12 @@
 mod manifest;
 mod meaning;
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use protocol::{ids::AppId, render::RenderError};
+use protocol::{
+    ids::{AppId, Digest},
+    render::RenderError,
+};
 use serde_json::Value;
 use tracing::debug;
 
@@ -15,7 +18,7 @@ use self::meaning::failed;
 use crate::{
     boundary::{At, Boundaries},
     cluster::{Cluster, ClusterError, Request, Response},
-    journal::Journal,
+    journal::{Journal, Packed},
     logic::{
         app,
         event::{Failure, FieldTaken, How, Inspection, Outcome, Parent, Remedy, Source, Step},
@@ -23,7 +26,7 @@ use crate::{
         object::{Gvk, ObjectRef},
         owned, report,
     },
-    pack,
+    pack::{self, Reader},
 };
 
 /// How long an object may take to become healthy before its silence counts as an answer: as long as a rollout
@@ -35,6 +38,8 @@ pub struct Executor<C> {
     cluster: C,
     journal: Rc<Journal>,
     boundaries: Boundaries,
+    /// Where the last object was read, and the release it belongs to: the next one is mostly behind it.
+    reader: RefCell<Option<(Digest, Reader<Packed>)>>,
 }
 
 /// An end that needs no more requests.
@@ -43,7 +48,12 @@ type Ended = Result<Outcome, Outcome>;
 impl<C: Cluster> Executor<C> {
     /// Steps on `cluster`; manifests come from `journal`.
     pub fn new(cluster: C, journal: Rc<Journal>, boundaries: Boundaries) -> Self {
-        Self { cluster, journal, boundaries }
+        Self { cluster, journal, boundaries, reader: RefCell::new(None) }
+    }
+
+    /// Lets go of what only helps the next step: none follows soon.
+    pub fn rest(&self) {
+        *self.reader.borrow_mut() = None;
     }
 
     /// Carries out one step. May be dropped at any time: every step may run twice.
@@ -198,23 +208,44 @@ impl<C: Cluster> Executor<C> {
     }
 
     fn rendered(&self, source: &Source) -> Result<Value, Outcome> {
-        let retry = |reason: &str, message: String| {
-            Outcome::Failed(Failure { remedy: Remedy::Retry, reason: reason.to_owned(), message })
-        };
-        let packed = self.journal.content(&source.pack());
-        let packed = packed.map_err(|error| retry("JournalUnreadable", report::chain(&error)))?;
-        let packed =
-            packed.ok_or_else(|| retry("ContentMissing", "its content is being fetched again".to_owned()))?;
-        let bytes = pack::object(&source.release, source.index, packed)
-            .map_err(|error| Outcome::ContentBad(report::chain(&error)))?;
-        let rendered = source.render(&bytes).map_err(|error| match &error {
+        let rendered = source.render(&self.bytes(source)?).map_err(|error| match &error {
             RenderError::Digest { .. } => Outcome::ContentBad(error.to_string()),
             // It was signed like this: fetching it again would bring the same.
             RenderError::Json { .. } | RenderError::Identity { .. } | RenderError::Target { .. } => {
                 Outcome::Failed(app::refuse("ManifestInvalid", error.to_string()))
             }
-        })?;
-        Ok(rendered.object)
+        });
+        if let Err(Outcome::ContentBad(_)) = rendered {
+            self.rest();
+        }
+        Ok(rendered?.object)
+    }
+
+    /// The bytes of an object, by the reader that stands before it, or by a new one.
+    fn bytes(&self, source: &Source) -> Result<Vec<u8>, Outcome> {
+        let bad = |error| Outcome::ContentBad(report::chain(&error));
+        let release = source.release.digest();
+        // What fails is not used again.
+        let reader = self.reader.take().filter(|(of, _)| *of == release);
+        if let Some((_, mut reader)) = reader
+            && let Some(bytes) = reader.object(&source.release, source.index).map_err(bad)?
+        {
+            self.reader.replace(Some((release, reader)));
+            return Ok(bytes);
+        }
+        let mut reader = Reader::new(self.packed(source)?).map_err(bad)?;
+        let bytes = reader.object(&source.release, source.index).map_err(bad)?;
+        self.reader.replace(Some((release, reader)));
+        bytes.ok_or_else(|| meaning::internal(&"a new reader has passed nothing"))
+    }
+
+    fn packed(&self, source: &Source) -> Result<Packed, Outcome> {
+        let retry = |reason: &str, message: String| {
+            Outcome::Failed(Failure { remedy: Remedy::Retry, reason: reason.to_owned(), message })
+        };
+        let packed = self.journal.content(&source.pack());
+        let packed = packed.map_err(|error| retry("JournalUnreadable", report::chain(&error)))?;
+        packed.ok_or_else(|| retry("ContentMissing", "its content is being fetched again".to_owned()))
     }
 
     /// An object, or none where there is none, or where its kind is not served: then there can be none.

@@ -10,6 +10,7 @@ mod content;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -179,10 +180,10 @@ impl Journal {
     }
 
     /// The stored content with this digest, if all of it is there.
-    pub fn content(&self, target: &Digest) -> Result<Option<Packed<'_>>, JournalError> {
+    pub fn content(self: &Rc<Self>, target: &Digest) -> Result<Option<Packed>, JournalError> {
         let held = self.content_held(Some(target))?.into_iter().next();
         let complete = held.filter(|held| held.total > 0 && held.have == held.total);
-        Ok(complete.map(|held| Packed::new(&self.connection, held)))
+        Ok(complete.map(|held| Packed::new(Rc::clone(self), held)))
     }
 
     /// Bytes the journal takes on disk.

@@ -3,10 +3,14 @@
 //! Nothing is believed: what unpacks is compared with what was signed, object by object, and unpacking stops
 //! at the signed length. The only file that knows the decoder, `zstd`.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::{self, BufRead, Read},
+};
 
 use protocol::{
-    documents::Release,
+    documents::{ObjectEntry, Release},
     ids::{Digest, Hasher},
 };
 use zstd::stream::read::Decoder;
@@ -17,6 +21,10 @@ pub const WINDOW_LOG: u32 = protocol::limits::PACK_WINDOW_LOG;
 
 /// Bytes compared at a time.
 const BLOCK_BYTES: usize = 8 * 1024;
+
+/// Bytes of passed objects that a [`Reader`] keeps: objects are applied several at once and end in any order, so
+/// that one is often asked for after those behind it.
+const PASSED_BYTES: usize = 64 * 1024;
 
 /// Content that is not what its release says, or that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -64,17 +72,16 @@ pub enum PackError {
 
 /// Compares every object of `release` with what `packed` unpacks to. Holds a window and a block at a time.
 pub fn check(release: &Release, packed: impl BufRead) -> Result<(), PackError> {
-    let mut content = Unpacked::new(release, packed)?;
+    let mut content = Unpacked::new(packed)?;
     let mut whole = Hasher::new();
-    for index in 0..release.objects.len() {
-        let found = content.digest(index, &mut whole)?;
-        let entry = &release.objects[index];
+    for entry in &release.objects {
+        let found = content.digest(entry, &mut whole)?;
         if found != entry.sha256 {
             let (found, expected) = (found.short(), entry.sha256.short());
             return Err(PackError::Object { object: entry.to_string(), found, expected });
         }
     }
-    content.end()?;
+    content.end(release)?;
     let found = whole.finish();
     if found == release.pack {
         return Ok(());
@@ -82,50 +89,93 @@ pub fn check(release: &Release, packed: impl BufRead) -> Result<(), PackError> {
     Err(PackError::Whole { found: found.short(), expected: release.pack.short() })
 }
 
-/// The bytes of the object at `index`, as they come. Whoever renders them compares their digest.
-pub fn object(release: &Release, index: usize, packed: impl BufRead) -> Result<Vec<u8>, PackError> {
-    let mut content = Unpacked::new(release, packed)?;
-    for earlier in 0..index {
-        content.skip(earlier)?;
-    }
-    content.read(index)
+/// Reads objects of one release and keeps its place: whoever asks for them in order has the content unpacked once.
+/// Holds a window, a block and a few small objects at a time, never the content.
+pub struct Reader<R: BufRead> {
+    content: Unpacked<R>,
+    /// The place in the release of the object that comes next.
+    next: usize,
+    /// Objects that came before it and were not asked for yet, with their places; the oldest first.
+    passed: VecDeque<(usize, Vec<u8>)>,
 }
 
-struct Unpacked<'a, R: BufRead> {
-    release: &'a Release,
+impl<R: BufRead> Reader<R> {
+    /// Begins at the first object.
+    pub fn new(packed: R) -> Result<Self, PackError> {
+        Ok(Self { content: Unpacked::new(packed)?, next: 0, passed: VecDeque::new() })
+    }
+
+    /// The bytes of the object at `index` of `release`, as they come: whoever renders them compares their digest.
+    /// None if it was passed and is not kept: then a new reader has to begin anew. `release` is the same in every
+    /// call.
+    pub fn object(&mut self, release: &Release, index: usize) -> Result<Option<Vec<u8>>, PackError> {
+        if let Some(at) = self.passed.iter().position(|(passed, _)| *passed == index) {
+            return Ok(self.passed.remove(at).map(|(_, bytes)| bytes));
+        }
+        if index < self.next {
+            return Ok(None);
+        }
+        while self.next < index {
+            self.pass(&release.objects[self.next])?;
+        }
+        self.next += 1;
+        self.content.read(&release.objects[index]).map(Some)
+    }
+
+    fn pass(&mut self, entry: &ObjectEntry) -> Result<(), PackError> {
+        if entry.len as usize > PASSED_BYTES {
+            self.content.skip(entry)?;
+        } else {
+            let bytes = self.content.read(entry)?;
+            self.passed.push_back((self.next, bytes));
+            while self.passed.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > PASSED_BYTES {
+                self.passed.pop_front();
+            }
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+impl<R: BufRead> fmt::Debug for Reader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+struct Unpacked<R: BufRead> {
     decoder: Decoder<'static, R>,
 }
 
-impl<'a, R: BufRead> Unpacked<'a, R> {
-    fn new(release: &'a Release, packed: R) -> Result<Self, PackError> {
+impl<R: BufRead> Unpacked<R> {
+    fn new(packed: R) -> Result<Self, PackError> {
         let failed = |source| PackError::Unpack { object: "its start".to_owned(), source };
         let mut decoder = Decoder::with_buffer(packed).map_err(failed)?.single_frame();
         decoder.window_log_max(WINDOW_LOG).map_err(failed)?;
-        Ok(Self { release, decoder })
+        Ok(Self { decoder })
     }
 
-    fn digest(&mut self, index: usize, whole: &mut Hasher) -> Result<Digest, PackError> {
+    fn digest(&mut self, entry: &ObjectEntry, whole: &mut Hasher) -> Result<Digest, PackError> {
         let mut hasher = Hasher::new();
-        self.blocks(index, |block| {
+        self.blocks(entry, |block| {
             hasher.update(block);
             whole.update(block);
         })?;
         Ok(hasher.finish())
     }
 
-    fn skip(&mut self, index: usize) -> Result<(), PackError> {
-        self.blocks(index, |_| {})
+    fn skip(&mut self, entry: &ObjectEntry) -> Result<(), PackError> {
+        self.blocks(entry, |_| {})
     }
 
-    fn read(&mut self, index: usize) -> Result<Vec<u8>, PackError> {
-        let mut bytes = Vec::with_capacity(self.release.objects[index].len as usize);
-        self.blocks(index, |block| bytes.extend_from_slice(block))?;
+    fn read(&mut self, entry: &ObjectEntry) -> Result<Vec<u8>, PackError> {
+        let mut bytes = Vec::with_capacity(entry.len as usize);
+        self.blocks(entry, |block| bytes.extend_from_slice(block))?;
         Ok(bytes)
     }
 
-    /// Reads the object at `index`, of exactly its signed length, block by block.
-    fn blocks(&mut self, index: usize, mut take: impl FnMut(&[u8])) -> Result<(), PackError> {
-        let entry = &self.release.objects[index];
+    /// Reads an object of exactly its signed length, block by block.
+    fn blocks(&mut self, entry: &ObjectEntry, mut take: impl FnMut(&[u8])) -> Result<(), PackError> {
         let mut left = entry.len as usize;
         let mut block = [0; BLOCK_BYTES];
         while left > 0 {
@@ -141,12 +191,12 @@ impl<'a, R: BufRead> Unpacked<'a, R> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), PackError> {
+    fn end(&mut self, release: &Release) -> Result<(), PackError> {
         let failed = |source| PackError::Unpack { object: "its end".to_owned(), source };
         if self.decoder.read(&mut [0]).map_err(failed)? == 0 {
             return Ok(());
         }
-        Err(PackError::Long { len: self.release.pack_len() })
+        Err(PackError::Long { len: release.pack_len() })
     }
 }
 
@@ -242,21 +292,36 @@ mod tests {
             let verdict = check(&signed, flipped.as_slice()).is_ok();
             *noticed.entry(verdict).or_insert(0) += 1;
             if verdict {
-                assert_eq!(object(&signed, 1, flipped.as_slice()).unwrap(), objects[1]);
+                let found = Reader::new(flipped.as_slice()).unwrap().object(&signed, 1).unwrap();
+                assert_eq!(found.as_deref(), Some(objects[1]));
             }
         }
         assert!(noticed[&false] > bytes.len() / 2, "{noticed:?}");
     }
 
     #[test]
-    fn one_object_is_read_by_itself() {
-        let objects: [&[u8]; 3] = [b"first", &[7; 20_000], b"last"];
+    fn objects_are_read_in_order_and_a_little_out_of_it() {
+        let (small, large) = ([7; 20_000], [8; PASSED_BYTES + 1]);
+        let objects: [&[u8]; 8] = [b"0", b"1", &large, &small, &small, &small, &small, b"last"];
         let signed = release(&objects);
         let bytes = packed(&objects.concat(), WINDOW_LOG);
-        for (index, expected) in objects.iter().enumerate() {
-            assert_eq!(object(&signed, index, bytes.as_slice()).unwrap(), *expected, "{index}");
+        // Places asked for one after the other, and whether each is still to be had.
+        for asked in [
+            &[(0, true), (1, true), (2, true), (3, true), (7, true)][..],
+            &[(0, true), (0, false), (1, true)],
+            &[(1, true), (0, true), (0, false)],
+            &[(3, true), (2, false), (1, true), (0, true)],
+            &[(7, true), (6, true), (4, true), (3, false), (5, true), (0, false)],
+        ] {
+            let mut reader = Reader::new(bytes.as_slice()).unwrap();
+            for (index, there) in asked {
+                let expected = there.then_some(objects[*index]);
+                let found = reader.object(&signed, *index).unwrap();
+                assert_eq!(found.as_deref(), expected, "{index} of {asked:?}");
+            }
         }
         let short = packed(&objects.concat()[..10], WINDOW_LOG);
-        assert!(matches!(object(&signed, 2, short.as_slice()), Err(PackError::Short { .. })));
+        let error = Reader::new(short.as_slice()).unwrap().object(&signed, 2).unwrap_err();
+        assert!(matches!(error, PackError::Short { .. }), "{error}");
     }
 }

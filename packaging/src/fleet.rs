@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    logic::{manifests::manifests, procfs::Memory, settling::Settling},
+    logic::{procfs::Memory, settling::Settling},
     process::{Process, run},
     say,
     wait::Stopwatch,
@@ -22,14 +22,17 @@ const SOON: Duration = Duration::from_secs(180);
 
 /// The one cluster; what runs there, and the tenant it belongs to, which is also its namespace.
 const CLUSTER: &str = "tower-0001";
-const TENANT: &str = "budget";
+pub(crate) const TENANT: &str = "budget";
 const APPLICATION: &str = "web";
+
+/// The namespace that is there from the start, where published manifests put what belongs to one.
+const DEFAULT: &str = "default";
 
 /// Written to `clear_refs`, it makes the peak what is resident now (proc(5)).
 const RESET_PEAK: &str = "5";
 
 /// The programs a fleet consists of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
     pub(crate) hub: PathBuf,
@@ -62,17 +65,17 @@ impl Fleet {
         Ok(Self { agent, _hub: hub, _control_plane: control_plane, programs, folder: folder.to_owned() })
     }
 
-    /// Signs a version with so many objects, has the cluster run it, and waits until the hub says that it is there
-    /// and healthy.
-    pub(crate) fn deliver(&mut self, version: u32, objects: usize) -> Result<()> {
-        say(&format!("delivering {objects} objects"));
+    /// Signs these manifests as a version, has the cluster run it, and waits until the hub says that it is there and
+    /// healthy.
+    pub(crate) fn deliver(&mut self, version: u32, manifests: &str) -> Result<()> {
+        say(&format!("delivering {} bytes of manifests", manifests.len()));
         let named = format!("1.0.{version}");
         let file = self.folder.join(format!("{APPLICATION}-{named}.bundle"));
         let app = format!("{TENANT}/{APPLICATION}");
         let mut build = self.operator();
         build.args(["bundle", "build", "-", "--app", &app, "--version", &named]);
         build.args(["--counter", &version.to_string(), "--output"]).arg(&file);
-        run(&build, &manifests(TENANT, version, objects), true)?;
+        run(&build, manifests, true)?;
         let mut sign = self.operator();
         sign.args(["bundle", "sign"]).arg(&file);
         // Two, because a namespace is an object of the whole cluster.
@@ -152,7 +155,8 @@ fn make_keys(programs: &Programs, folder: &Path) -> Result<()> {
     let pin = run(pin.args(["pin", "--fleet", TENANT, "--data"]).arg(data), "", true)?;
     let mut init = operator(programs, folder);
     init.args(["keys", "init"]).arg(folder.join("keys"));
-    init.args(["--fleet", TENANT, "--tenant", TENANT, "--namespace", TENANT, "--ca-pin", pin.trim()]);
+    init.args(["--fleet", TENANT, "--tenant", TENANT, "--namespace", TENANT]);
+    init.args(["--namespace", DEFAULT, "--ca-pin", pin.trim()]);
     run(&init, "", true).map(drop)
 }
 

@@ -4,10 +4,11 @@ mod cross;
 mod fleet;
 mod logic;
 mod process;
+mod published;
 mod wait;
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -19,8 +20,12 @@ use tempfile::TempDir;
 
 use self::{
     cross::Agents,
-    fleet::{Fleet, Programs},
-    logic::budget::{self, APPLIED_OBJECTS, IDLE_OBJECTS, Measured, Row},
+    fleet::{Fleet, Programs, TENANT},
+    logic::{
+        budget::{self, APPLIED_OBJECTS, IDLE_OBJECTS, Measured, Row},
+        manifests::manifests,
+        procfs::Memory,
+    },
     process::{cargo, run},
 };
 
@@ -71,13 +76,37 @@ fn budget() -> Result<()> {
 }
 
 fn measure(workspace: &Path, agents: &Agents, folder: &Path) -> Result<Measured> {
-    let mut fleet = Fleet::start(programs(workspace, &agents.x86_64.path)?, folder)?;
-    fleet.deliver(1, IDLE_OBJECTS)?;
+    let programs = programs(workspace, &agents.x86_64.path)?;
+    let mut fleet = Fleet::start(programs.clone(), &subfolder(folder, "objects")?)?;
+    fleet.deliver(1, &manifests(TENANT, 1, IDLE_OBJECTS))?;
     let idle = fleet.idle()?;
     fleet.reset_peak()?;
-    fleet.deliver(2, APPLIED_OBJECTS)?;
+    fleet.deliver(2, &manifests(TENANT, 2, APPLIED_OBJECTS))?;
     let applied = fleet.idle()?;
-    Ok(Measured { aarch64_bytes: agents.aarch64.bytes, x86_64_bytes: agents.x86_64.bytes, idle, applied })
+    drop(fleet);
+    let large = measure_large(workspace, programs, &subfolder(folder, "large")?)?;
+    Ok(Measured {
+        aarch64_bytes: agents.aarch64.bytes,
+        x86_64_bytes: agents.x86_64.bytes,
+        idle,
+        applied,
+        large,
+    })
+}
+
+/// An agent of its own applies the largest bundle.
+fn measure_large(workspace: &Path, programs: Programs, folder: &Path) -> Result<Memory> {
+    let manifests = published::large_bundle(workspace)?;
+    let mut fleet = Fleet::start(programs, folder)?;
+    fleet.reset_peak()?;
+    fleet.deliver(1, &manifests)?;
+    fleet.idle()
+}
+
+fn subfolder(folder: &Path, name: &str) -> Result<PathBuf> {
+    let folder = folder.join(name);
+    fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Builds the other programs with the very arguments of tests/run, so that after the tests nothing is left to do.

@@ -27,9 +27,21 @@ func etcdArguments(p *plane) []string {
 	}
 }
 
+// kineSocket is the name of kine's socket in the plane's folder.
+const kineSocket = "kine.sock"
+
+// kineArguments are those of k3s, which stores in SQLite: with a log beside the file, and long waits for its lock.
+func kineArguments(p *plane) []string {
+	return []string{
+		"--endpoint=sqlite://" + p.path("state.db") + "?_journal=WAL&cache=shared&_busy_timeout=30000",
+		"--listen-address=unix://" + p.path(kineSocket),
+		"--metrics-bind-address=0",
+	}
+}
+
 func serverArguments(p *plane, port int) []string {
 	return []string{
-		"--etcd-servers=unix://" + p.path(etcdSocket),
+		"--etcd-servers=unix://" + p.path(p.store.socket),
 		"--bind-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", port),
 		// The reconciler would publish this address as the `kubernetes` service, where loopback is not allowed.

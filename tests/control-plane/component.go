@@ -10,7 +10,7 @@ import (
 // How much of a component's log is shown when it fails.
 const logTailBytes = 4096
 
-// component is this program running as one of its components, its output in a log file.
+// component is a running component, this program under its name for the most part, its output in a log file.
 type component struct {
 	name string
 	cmd  *exec.Cmd
@@ -18,12 +18,17 @@ type component struct {
 	done chan struct{}
 }
 
-// launch starts a component in dir. It is killed with this process, however that ends.
+// launch starts this program as a component in dir.
 func launch(dir, name string, arguments []string) (*component, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	return launchProgram(self, dir, name, arguments)
+}
+
+// launchProgram starts a component in dir. It is killed with this process, however that ends.
+func launchProgram(program, dir, name string, arguments []string) (*component, error) {
 	c := &component{name: name, log: dir + "/" + name + ".log", done: make(chan struct{})}
 	log, err := os.Create(c.log)
 	if err != nil {
@@ -31,7 +36,7 @@ func launch(dir, name string, arguments []string) (*component, error) {
 	}
 	defer log.Close()
 
-	c.cmd = exec.Command(self, arguments...)
+	c.cmd = exec.Command(program, arguments...)
 	c.cmd.Args[0] = name
 	c.cmd.Dir = dir
 	c.cmd.Stdout, c.cmd.Stderr = log, log

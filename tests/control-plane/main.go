@@ -5,7 +5,8 @@
 //
 //	control-plane kubectl get nodes
 //
-// The command finds the cluster through EDGEFLEET_TEST_KUBECONFIG and KUBECONFIG.
+// The command finds the cluster through EDGEFLEET_TEST_KUBECONFIG and KUBECONFIG. The cluster stores in etcd, or, as
+// k3s does, in SQLite through kine: EDGEFLEET_TEST_STORE=kine.
 package main
 
 import (

@@ -29,6 +29,8 @@ type plane struct {
 	dir string
 	// The file of kwok's stages: what happens to nodes and pods, and when.
 	stages string
+	// What the API server stores in.
+	store store
 	// Told when a component ends that was to run until stop.
 	fail    context.CancelCauseFunc
 	server  string
@@ -51,7 +53,7 @@ func (p *plane) start(ctx context.Context) error {
 		name string
 		run  func(context.Context) error
 	}{
-		{"etcd and API server", p.startServer},
+		{p.store.name + " and API server", p.startServer},
 		{"controllers, scheduler and nodes", p.startNodes},
 	} {
 		stepBegin := time.Now()
@@ -88,11 +90,11 @@ func (p *plane) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	etcd, err := launch(p.dir, "etcd", etcdArguments(p))
+	store, err := p.store.launch(p)
 	if err != nil {
 		return err
 	}
-	p.keep(etcd)
+	p.keep(store)
 	for attempt := 1; ; attempt++ {
 		port, err := freePort()
 		if err != nil {

@@ -46,7 +46,12 @@ func supervise(command []string) int {
 	if err != nil {
 		return failed(err)
 	}
-	plane := &plane{dir: dir, stages: filepath.Join(filepath.Dir(self), "stages.yaml"), fail: cancel}
+	store, err := chosenStore()
+	if err != nil {
+		return failed(err)
+	}
+	stages := filepath.Join(filepath.Dir(self), "stages.yaml")
+	plane := &plane{dir: dir, stages: stages, store: store, fail: cancel}
 	defer plane.stop()
 	if err := plane.start(ctx); err != nil {
 		return failed(err)

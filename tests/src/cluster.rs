@@ -22,7 +22,7 @@ pub fn kubeconfig() -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// A program that `tests/run` builds for the tests: `kubectl`, or `control-plane` for a cluster of one's own.
+/// A program that `tests/run` builds for the tests: `kubectl`, `helm`, or `control-plane` for a cluster of one's own.
 ///
 /// # Errors
 ///

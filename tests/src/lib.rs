@@ -16,6 +16,6 @@ mod wait;
 pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl, tool};
 pub use network::{CutProxy, free_port};
 pub use process::Process;
-pub use real_input::module_dir;
+pub use real_input::{module_dir, older_module_dir};
 pub use seed::seed;
 pub use wait::wait_for;

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// The Go modules whose go.mod and go.sum fix the versions and content of everything that is fetched.
 const MODULES: [&str; 2] = ["real-input", "control-plane"];
 
+/// The module that requires what came before.
+const OLDER: &str = "real-input/older";
+
 /// The folder of a published Go module, `sigs.k8s.io/gateway-api` for example, at the version that
 /// `tests/real-input` (or `tests/control-plane`) requires. It is fetched when it is not there yet. Files in it
 /// are read-only and shared: copy what a test changes.
@@ -17,13 +20,27 @@ const MODULES: [&str; 2] = ["real-input", "control-plane"];
 ///
 /// When neither requires the module, Go is missing, or the module cannot be fetched.
 pub fn module_dir(module: &str) -> Result<PathBuf> {
-    for requiring in MODULES {
+    module_dir_of(&MODULES, module)
+}
+
+/// The folder of the same module at the older version from which tests upgrade, which `tests/real-input/older`
+/// requires.
+///
+/// # Errors
+///
+/// Those of [`module_dir`].
+pub fn older_module_dir(module: &str) -> Result<PathBuf> {
+    module_dir_of(&[OLDER], module)
+}
+
+fn module_dir_of(requiring: &[&str], module: &str) -> Result<PathBuf> {
+    for requiring in requiring {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(requiring);
         if requires(&folder, module)? {
             return download(&folder, module);
         }
     }
-    bail!("no go.mod under tests/ requires {module}: add it to tests/real-input/go.mod")
+    bail!("no go.mod under tests/ requires {module}: add it to tests/{}/go.mod", requiring[0])
 }
 
 fn requires(folder: &Path, module: &str) -> Result<bool> {
@@ -70,8 +87,18 @@ mod tests {
     }
 
     #[test]
+    fn finds_what_came_before() -> Result<()> {
+        for module in ["github.com/cert-manager/cert-manager", "k8s.io/kubernetes", "sigs.k8s.io/gateway-api"]
+        {
+            let (older, newer) = (older_module_dir(module)?, module_dir(module)?);
+            assert!(older.is_dir() && older != newer, "{} and {}", older.display(), newer.display());
+        }
+        Ok(())
+    }
+
+    #[test]
     fn names_the_file_to_change_for_another_module() {
-        let error = module_dir("example.org/none").unwrap_err();
-        assert!(error.to_string().ends_with("add it to tests/real-input/go.mod"), "{error}");
+        let error = older_module_dir("example.org/none").unwrap_err();
+        assert!(error.to_string().ends_with("add it to tests/real-input/older/go.mod"), "{error}");
     }
 }

@@ -151,7 +151,7 @@ impl Api {
                 self.list(&kind, &namespace, &label_selector).await
             }
             Request::Apply { object, body, force, dry_run } => {
-                self.apply(&object, &body, force, dry_run).await
+                self.apply(&object, body, force, dry_run).await
             }
             Request::Delete { object, uid } => self.delete(&object, &uid).await,
             Request::Version => self.version().await,
@@ -181,11 +181,14 @@ impl Api {
     async fn apply(
         &self,
         object: &ObjectRef,
-        body: &Value,
+        body: Value,
         force: bool,
         dry_run: bool,
     ) -> Result<Response, ClusterError> {
-        let body = body.to_string();
+        // The tree takes ten times its text: it goes before the answer comes.
+        let text = body.to_string();
+        drop(body);
+        let body = text;
         if body.len() > MAX_OBJECT_BYTES {
             return Err(ClusterError::TooLarge { what: object.to_string() });
         }
@@ -207,8 +210,9 @@ impl Api {
         });
         let body = Some((JSON, options.to_string().into_bytes()));
         let answer = self.call(Method::DELETE, &path, JSON, body).await?;
-        let answer = self.object(answer, object, Verb::Delete).await?;
-        Ok(if answer["kind"] == "Status" { Response::Deleted } else { Response::Deleting })
+        // Either that it is gone, or the object on its way out, of which no more is read.
+        let Answered { kind } = self.object(answer, object, Verb::Delete).await?;
+        Ok(if kind == "Status" { Response::Deleted } else { Response::Deleting })
     }
 
     async fn version(&self) -> Result<Response, ClusterError> {
@@ -219,12 +223,12 @@ impl Api {
     }
 
     /// Reads the answer about one object.
-    async fn object(
+    async fn object<T: for<'de> Deserialize<'de>>(
         &self,
         answer: http::Response<Body>,
         object: &ObjectRef,
         verb: Verb,
-    ) -> Result<Value, ClusterError> {
+    ) -> Result<T, ClusterError> {
         match success(answer).await? {
             Ok(bytes) => parse(&bytes),
             Err(status) => {
@@ -335,6 +339,11 @@ impl Api {
 #[derive(Deserialize)]
 struct List {
     items: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    kind: String,
 }
 
 #[derive(Deserialize)]

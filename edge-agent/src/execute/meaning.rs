@@ -27,7 +27,14 @@ pub(super) fn failure(error: &ClusterError) -> Failure {
         cluster::Remedy::Retry { .. } => Remedy::Retry,
         cluster::Remedy::Object | cluster::Remedy::Operator => Remedy::Object,
     };
-    Failure { remedy, reason: reason(error).to_owned(), message: error.to_string() }
+    Failure { remedy, reason: reason(error).to_owned(), message: format!("{error}{}", advice(error)) }
+}
+
+/// What to do where the API server does not say it. It is a person's to decide: the object's pods end with it.
+fn advice(error: &ClusterError) -> &'static str {
+    let immutable =
+        matches!(error, ClusterError::Invalid { message, .. } if message.ends_with("field is immutable"));
+    if immutable { "; delete this object, and it is made anew" } else { "" }
 }
 
 /// Something that no API server answers.
@@ -139,6 +146,17 @@ mod tests {
         check(ClusterError::Forbidden { message: message() }, "Forbidden", Remedy::Object);
         check(ClusterError::Denied { object: gateway(), message: message() }, "Denied", Remedy::Object);
         check(ClusterError::ScopeMismatch { object: gateway() }, "ScopeMismatch", Remedy::Object);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_to_be_deleted() {
+        let refused = |message: &str| {
+            failure(&ClusterError::Invalid { object: gateway(), message: message.into(), causes: Vec::new() })
+        };
+        let advice = "Deployment radio/gateway is invalid: spec.selector: field is immutable; \
+                      delete this object, and it is made anew";
+        assert_eq!(refused("spec.selector: field is immutable").message, advice);
+        assert!(refused("spec.selector: Required value").message.ends_with("Required value"));
     }
 
     #[test]

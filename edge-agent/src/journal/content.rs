@@ -1,10 +1,14 @@
 //! Content in the journal: pieces, read one after another.
 
-use std::io::{self, BufRead, Read};
+use std::{
+    io::{self, BufRead, Read},
+    rc::Rc,
+};
 
 use protocol::ids::Digest;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::Journal;
 use crate::logic::entry::ContentHeld;
 
 /// How much of which content is there, of all or of one; none if pieces overlap or leave a gap.
@@ -35,8 +39,8 @@ pub(super) fn held(
 
 /// Stored content, read piece by piece: one is in memory at a time.
 #[derive(Debug)]
-pub struct Packed<'a> {
-    connection: &'a Connection,
+pub struct Packed {
+    journal: Rc<Journal>,
     held: ContentHeld,
     /// Where the next piece starts.
     next: u64,
@@ -45,13 +49,14 @@ pub struct Packed<'a> {
     read: usize,
 }
 
-impl<'a> Packed<'a> {
-    pub(super) fn new(connection: &'a Connection, held: ContentHeld) -> Self {
-        Self { connection, held, next: 0, piece: Vec::new(), read: 0 }
+impl Packed {
+    pub(super) fn new(journal: Rc<Journal>, held: ContentHeld) -> Self {
+        Self { journal, held, next: 0, piece: Vec::new(), read: 0 }
     }
 
     fn load(&mut self) -> io::Result<()> {
         let piece = self
+            .journal
             .connection
             .prepare_cached("SELECT bytes FROM pieces WHERE target = ?1 AND offset = ?2")
             .and_then(|mut statement| {
@@ -71,7 +76,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-impl BufRead for Packed<'_> {
+impl BufRead for Packed {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.read == self.piece.len() && self.next < self.held.total {
             self.load()?;
@@ -84,7 +89,7 @@ impl BufRead for Packed<'_> {
     }
 }
 
-impl Read for Packed<'_> {
+impl Read for Packed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(buffer.len());

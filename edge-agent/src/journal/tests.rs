@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::{io::Read, rc::Rc};
 
 use protocol::{
     ids::{AppId, JournalId},
@@ -157,11 +157,13 @@ fn content_grows_piece_by_piece_and_reads_back() {
     let (target, other) = (Digest::of(b"target"), Digest::of(b"other"));
     let content: Vec<u8> = (0..100_u8).collect();
     let (journal, _) = place.open().unwrap();
+    let journal = Rc::new(journal);
     journal.record(&[chunk(target, 0, 100, &content[..40]), chunk(other, 0, 9, b"123")]).unwrap();
     assert!(journal.content(&target).unwrap().is_none(), "it is not complete");
     drop(journal);
 
     let (journal, held) = place.open().unwrap();
+    let journal = Rc::new(journal);
     let part = |target, have, total| ContentHeld { target, have, total };
     let mut expected = vec![part(target, 40, 100), part(other, 3, 9)];
     expected.sort_by_key(|held| held.target);

@@ -30,6 +30,10 @@ use super::{
 /// Steps under way at once: enough to hide an API server's latency, few enough for a small one.
 pub const STEPS: usize = 8;
 
+/// Bytes of manifests in such steps together: an object stands in memory as a tree of several times its bytes when it
+/// is sent, and again when the answer comes. One that is larger goes alone.
+pub const STEP_BYTES: u64 = 1 << 20;
+
 /// Kinds of refused documents that are remembered for the report.
 const ALARMS: usize = 16;
 

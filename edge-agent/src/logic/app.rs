@@ -234,6 +234,13 @@ impl App {
         self.inventory.get(&object).is_some_and(|owned| owned.is_applied(current.sources[index]))
     }
 
+    /// Bytes of an object's manifest; 0 for what is enforced no longer, which is only deleted.
+    pub fn bytes(&self, object: &ObjectRef) -> u64 {
+        let current = self.current.as_ref();
+        let entry = current.and_then(|current| Some(&current.release.objects[*current.indices.get(object)?]));
+        entry.map_or(0, |entry| u64::from(entry.len))
+    }
+
     /// Whether every object of what is enforced is applied and nothing of another release is left.
     pub fn is_complete(&self) -> bool {
         let Some(current) = &self.current else { return false };

@@ -39,6 +39,16 @@ pub enum Action {
     DeleteParent,
 }
 
+impl Action {
+    /// The object that it reads or writes as a whole.
+    pub fn reads(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Inspect(object) | Self::Apply(object, ..) | Self::Delete(object, _) => Some(object),
+            Self::Forget(_) | Self::Refuse(..) | Self::Parent | Self::DeleteParent => None,
+        }
+    }
+}
+
 /// What the plan depends on beside the application itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {

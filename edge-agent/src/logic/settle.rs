@@ -11,7 +11,7 @@ use protocol::{
 };
 
 use super::{
-    agent::{Agent, Running, STEPS, Version, Work},
+    agent::{Agent, Running, STEP_BYTES, STEPS, Version, Work},
     app::{self, App, Current, ParentState},
     entry::{Accepted, AppRow, Entry, Key, Owned, ReportRow, Row},
     event::{Effect, Parent, Step, StepId, object_ref},
@@ -196,11 +196,21 @@ impl Agent {
             for action in actions {
                 // After an outage one step tries for all.
                 let most = if self.outage.is_some() { 1 } else { STEPS };
-                if self.steps.len() < most {
+                if self.steps.len() < most && self.has_room(&id, &action) {
                     self.take(now, &id, action, effects);
                 }
             }
         }
+    }
+
+    fn has_room(&self, id: &AppId, action: &Action) -> bool {
+        let bytes = |id: &AppId, object: &ObjectRef| self.apps.get(id).map_or(0, |app| app.bytes(object));
+        let under_way = self.steps.values().map(|running| match running {
+            Running::Object { app, object, .. } => bytes(app, object),
+            Running::Parent(_) | Running::DeleteParent(_) | Running::Check(_) | Running::Version => 0,
+        });
+        let more = action.reads().map_or(0, |object| bytes(id, object));
+        fits(under_way.sum(), more)
     }
 
     fn take(&mut self, now: Now, id: &AppId, action: Action, effects: &mut Vec<Effect>) {
@@ -396,6 +406,11 @@ impl Running {
     }
 }
 
+/// Whether a step may start beside those under way.
+fn fits(under_way: u64, more: u64) -> bool {
+    under_way == 0 || under_way + more <= STEP_BYTES
+}
+
 fn parent(id: &AppId, app: &App) -> Parent {
     let mut kinds: Vec<String> = app.objects_known().map(|object| group_kind(&object.gvk)).collect();
     let mut namespaces: Vec<String> =
@@ -454,5 +469,23 @@ impl App {
         self.previous = previous;
         entries.push(Entry::Put(Row::App(id.clone(), self.row.clone())));
         entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_for_company_goes_alone() {
+        for (under_way, more, expected) in [
+            (0, 0, true),
+            (0, STEP_BYTES + 1, true),
+            (1, STEP_BYTES - 1, true),
+            (1, STEP_BYTES, false),
+            (STEP_BYTES + 1, 0, false),
+        ] {
+            assert_eq!(fits(under_way, more), expected, "{more} beside {under_way}");
+        }
     }
 }

@@ -40,8 +40,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{CutProxy, Kubectl, Process, kubeconfig, wait_for};
 
-/// Longest wait for anything that should happen; reached only by a test that fails.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+/// Longest wait for anything that should happen; reached only by a test that fails. A busy API server may take a
+/// minute to end a definition.
+pub(crate) const SOON: Duration = Duration::from_secs(180);
 
 /// How long keys and bundles are good for.
 const DAY_SECONDS: u64 = 24 * 60 * 60;
@@ -60,8 +61,9 @@ pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
 
 /// Kinds that tests put where a namespace's end does not reach: into other namespaces, and beside all of them.
 pub(crate) const FAR_KINDS: &str = "apiservices,clusterrolebindings,clusterroles,configmaps,\
-    customresourcedefinitions,daemonsets,deployments,namespaces,rolebindings,serviceaccounts,services,\
-    validatingadmissionpolicies,validatingadmissionpolicybindings";
+    customresourcedefinitions,daemonsets,deployments,mutatingwebhookconfigurations,namespaces,rolebindings,roles,\
+    serviceaccounts,services,validatingadmissionpolicies,validatingadmissionpolicybindings,\
+    validatingwebhookconfigurations";
 
 /// A hub and the one cluster of its fleet. What it put on the shared cluster is deleted when it is dropped.
 pub(crate) struct Site {

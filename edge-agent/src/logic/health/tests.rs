@@ -161,7 +161,7 @@ fn daemon_sets() {
                "updatedNumberScheduled": 2, "numberAvailable": 2, "numberReady": 2})
     };
     check(json!({}), full(), "Current Ready");
-    check(json!({}), json!({"observedGeneration": 2, "desiredNumberScheduled": 0}), "Current Ready");
+    check(json!({}), json!({"observedGeneration": 2, "desiredNumberScheduled": 0}), "Current NoNodes");
     check(json!({}), json!({"desiredNumberScheduled": 0}), "Progressing NotObserved");
     check(json!({}), with(full(), json!({"currentNumberScheduled": 1})), "Progressing LessScheduled");
     check(json!({}), with(full(), json!({"updatedNumberScheduled": 1})), "Progressing LessUpdated");

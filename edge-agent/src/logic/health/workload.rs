@@ -106,7 +106,10 @@ pub(super) fn daemon_set(object: &Value) -> Health {
         .or_else(|| less("LessUpdated", "updated", updated, want))
         .or_else(|| less("LessAvailable", "available", count(object, "/status/numberAvailable"), want))
         .or_else(|| less("LessReady", "ready", count(object, "/status/numberReady"), want))
-        .unwrap_or_else(|| Health::current("Ready", format!("ready on {want} nodes")))
+        .unwrap_or_else(|| match want {
+            0 => Health::current("NoNodes", "no node of this cluster is to run it"),
+            _ => Health::current("Ready", format!("ready on {want} nodes")),
+        })
 }
 
 pub(super) fn job(object: &Value) -> Health {
