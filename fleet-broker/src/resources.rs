@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+pub use apimachinery::selector::LabelSelector;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -16,6 +17,7 @@ mod bundle;
 mod cluster;
 mod decode;
 mod field;
+mod freeze;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ pub use bundle::{
 pub use cluster::*;
 pub use decode::{Decoded, FieldPath, Segment};
 pub use field::FieldError;
+pub use freeze::*;
 pub use validate::Validate;
 
 /// The API group of everything the hub serves.
@@ -50,11 +53,14 @@ pub enum Kind {
     Bundle,
     /// One edge cluster.
     Cluster,
+    /// Where nothing new starts.
+    Freeze,
 }
 
 impl Kind {
     /// All of them, in the order of their names.
-    pub const ALL: [Kind; 4] = [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster];
+    pub const ALL: [Kind; 5] =
+        [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster, Kind::Freeze];
 
     /// The kind with this name: `Cluster`.
     pub fn from_name(name: &str) -> Option<Kind> {
@@ -73,6 +79,7 @@ impl Kind {
             Kind::Assignment => "Assignment",
             Kind::Bundle => "Bundle",
             Kind::Cluster => "Cluster",
+            Kind::Freeze => "Freeze",
         }
     }
 
@@ -83,6 +90,7 @@ impl Kind {
             Kind::Assignment => "assignments",
             Kind::Bundle => "bundles",
             Kind::Cluster => "clusters",
+            Kind::Freeze => "freezes",
         }
     }
 
@@ -90,14 +98,14 @@ impl Kind {
     pub const fn is_namespaced(self) -> bool {
         match self {
             Kind::Application | Kind::Assignment | Kind::Bundle => true,
-            Kind::Cluster => false,
+            Kind::Cluster | Kind::Freeze => false,
         }
     }
 
     /// Whether its objects are written by clients and kept on disk. The others the hub makes itself, in memory.
     pub const fn is_stored(self) -> bool {
         match self {
-            Kind::Application | Kind::Bundle | Kind::Cluster => true,
+            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Freeze => true,
             Kind::Assignment => false,
         }
     }
@@ -106,7 +114,7 @@ impl Kind {
     pub const fn has_status(self) -> bool {
         match self {
             Kind::Application | Kind::Assignment | Kind::Cluster => true,
-            Kind::Bundle => false,
+            Kind::Bundle | Kind::Freeze => false,
         }
     }
 
@@ -157,6 +165,7 @@ pub fn custom_resource_definition(kind: Kind) -> CustomResourceDefinition {
         Kind::Assignment => Assignment::crd(),
         Kind::Bundle => Bundle::crd(),
         Kind::Cluster => Cluster::crd(),
+        Kind::Freeze => Freeze::crd(),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The subcommands: what they take, what they do with it, and what they print.
 
+mod approve;
 mod arguments;
 mod bundle;
 mod cluster;
 mod diff;
 mod error;
+mod freeze;
 mod keys;
 mod quickstart;
 mod status;
@@ -49,6 +51,15 @@ pub enum Command {
     /// The hub does not show which parameters a cluster was told, so the Application's own are taken for them. Content
     /// is compared with its digests; who signed it is for `bundle verify`.
     Diff(diff::Diff),
+    /// Let a change through that takes an application from many clusters
+    ///
+    /// Such a change waits, and `edgefleet status` says what it would do. What is approved is what was looked at: an
+    /// Application that was changed in between has to be approved again.
+    Approve(approve::Approve),
+    /// Stop every start in the fleet, for one tenant or on some clusters, until it is lifted
+    Freeze(freeze::Freeze),
+    /// Lift a freeze
+    Unfreeze(freeze::Unfreeze),
     /// Show the fleet at a glance
     Status(status::Status),
     /// Run a hub and one agent here, and deliver a demo bundle
@@ -69,6 +80,9 @@ impl Command {
             Self::Bundle(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
             Self::Diff(command) => command.run(context),
+            Self::Approve(command) => command.run(context),
+            Self::Freeze(command) => command.run(context),
+            Self::Unfreeze(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Quickstart(command) => command.run(context),
         }

@@ -7,7 +7,7 @@ use serde_ignored::Path;
 use serde_json::{Map, Value};
 
 use super::validate::Validate;
-use super::{Application, Assignment, Bundle, Cluster, FieldError, Kind};
+use super::{Application, Assignment, Bundle, Cluster, FieldError, Freeze, Kind};
 
 /// An object that has the type of its kind.
 #[derive(Clone, Debug)]
@@ -42,6 +42,7 @@ impl Kind {
             Kind::Assignment => decode::<Assignment>(self, value, old),
             Kind::Bundle => decode::<Bundle>(self, value, old),
             Kind::Cluster => decode::<Cluster>(self, value, old),
+            Kind::Freeze => decode::<Freeze>(self, value, old),
         }
     }
 }

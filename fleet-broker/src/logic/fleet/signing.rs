@@ -144,6 +144,7 @@ impl Fleet {
             not_before: now.wall,
             not_after: fresh_until,
         };
+        let may_start = |release: &&DesiredRelease| self.frozen(&release.app, &cluster.labels).is_none();
         let releases = if cluster.is_held(now.wall) { &[] } else { signed.desired.releases.as_slice() };
         Head {
             cluster: id.clone(),
@@ -153,7 +154,7 @@ impl Fleet {
             root_version: self.trust.root().version,
             hub_time: now.wall,
             fresh_until,
-            permits: releases.iter().map(permit).collect(),
+            permits: releases.iter().filter(may_start).map(permit).collect(),
             nonce,
         }
     }
