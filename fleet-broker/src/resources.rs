@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use apimachinery::schema::Topology;
 pub use apimachinery::selector::LabelSelector;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -19,6 +20,7 @@ mod decode;
 mod field;
 mod freeze;
 mod schema;
+mod structural;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -137,6 +139,8 @@ pub struct Definition {
     pub columns: Columns,
     /// The OpenAPI v3 schema, structural.
     pub schema: Value,
+    /// How its objects merge when they are applied.
+    pub topology: Topology,
 }
 
 static DEFINITIONS: LazyLock<BTreeMap<Kind, Definition>> =
@@ -148,12 +152,16 @@ impl Definition {
         let version = crd.spec.versions.remove(0);
         let schema = version.schema.and_then(|validation| validation.open_api_v3_schema);
         let columns = version.additional_printer_columns.unwrap_or_default();
+        let schema = serde_json::to_value(schema).expect("a schema is JSON");
+        let topology =
+            Topology::custom(&schema, kind.has_status()).expect("the schemas in this crate are structural");
         Definition {
             singular: crd.spec.names.singular.unwrap_or_default(),
             short_names: crd.spec.names.short_names.unwrap_or_default(),
             categories: crd.spec.names.categories.unwrap_or_default(),
             columns: columns_of(serde_json::to_value(columns)),
-            schema: serde_json::to_value(schema).expect("a schema is JSON"),
+            schema,
+            topology,
         }
     }
 }

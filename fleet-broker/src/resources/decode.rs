@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 use serde_json::{Map, Value};
 
+use super::structural;
 use super::validate::Validate;
 use super::{Application, Assignment, Bundle, Cluster, FieldError, Freeze, Kind};
 
@@ -51,7 +52,12 @@ fn decode<T>(kind: Kind, mut value: Value, old: Option<&Value>) -> Result<Decode
 where
     T: DeserializeOwned + Validate,
 {
-    add_defaults(&kind.definition().schema, &mut value);
+    let schema = &kind.definition().schema;
+    add_defaults(schema, &mut value);
+    let misfits = structural::check(schema, &value);
+    if !misfits.is_empty() {
+        return Err(misfits);
+    }
     let (typed, unknown) = typed::<T>(&value).map_err(|error| vec![error])?;
     for path in &unknown {
         path.remove_from(&mut value);
