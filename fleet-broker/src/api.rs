@@ -106,6 +106,7 @@ pub fn router(
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
         .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
+        .route("/openapi/v2", get(openapi::nothing))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))
         .route("/blobs/sha256/{digest}", put(blobs::put).get(blobs::get))

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apimachinery::selector::Selector;
 use bytes::Bytes;
 use protocol::{
     documents::{Chunk, Encoding},
@@ -25,7 +26,7 @@ use crate::{
     logic::{
         fleet::{
             Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
-            HoldRecord, messages, recovery::Standing,
+            FreezeRecord, HoldRecord, messages, recovery::Standing,
         },
         registry::{Change, Object, ObjectKey, Projection},
     },
@@ -149,11 +150,12 @@ impl Controller {
         Now { monotonic: self.started.elapsed(), wall }
     }
 
-    /// Feeds every object to the fleet: at the start, and if the log of changes ran over. Bundles come before the
-    /// clusters whose assignments name them, applications last, when all they depend on is known.
+    /// Feeds every object to the fleet: at the start, and if the log of changes ran over. Freezes come before what
+    /// they stop, bundles before the clusters whose assignments name them, applications last, when all they depend
+    /// on is known.
     fn reload(&mut self, batch: &mut Batch) {
         let (version, objects) = self.hub.read(|registry| {
-            let kinds = [Kind::Bundle, Kind::Cluster, Kind::Application];
+            let kinds = [Kind::Freeze, Kind::Bundle, Kind::Cluster, Kind::Application];
             let objects: Vec<(Kind, Arc<Object>)> = kinds
                 .iter()
                 .flat_map(|kind| registry.objects(*kind).map(|object| (*kind, Arc::clone(object))))
@@ -451,6 +453,7 @@ fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
             let id = AppId::new(&*key.namespace, &*key.name).ok()?;
             Some(Event::Application(id, value.and_then(application)))
         }
+        Kind::Freeze => Some(Event::Freeze(key.name.clone(), value.and_then(freeze))),
         Kind::Assignment => None,
     }
 }
@@ -463,6 +466,7 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         Event::Application(id, _) => {
             Some(ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str()))
         }
+        Event::Freeze(name, _) => Some(ObjectKey::new(Kind::Freeze, "", name)),
         Event::Enrolled(..)
         | Event::Connected(_)
         | Event::Gone(_)
@@ -490,6 +494,16 @@ fn bundle(value: &Value) -> Option<BundleRecord> {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let release = value.pointer("/spec/release")?.as_str()?;
     Some(BundleRecord { release: STANDARD.decode(release).ok()? })
+}
+
+fn freeze(value: &Value) -> Option<FreezeRecord> {
+    let resources::FreezeSpec { reason, tenant, cluster_selector } =
+        serde_json::from_value::<resources::Freeze>(value.clone()).ok()?.spec;
+    Some(FreezeRecord {
+        reason,
+        tenant: tenant.map(Name::new).transpose().ok()?,
+        selector: Selector::try_from(&cluster_selector.unwrap_or_default()).ok()?,
+    })
 }
 
 fn application(value: &Value) -> Option<Application> {

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use apimachinery::schema::Topology;
+pub use apimachinery::selector::LabelSelector;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -16,7 +18,9 @@ mod bundle;
 mod cluster;
 mod decode;
 mod field;
+mod freeze;
 mod schema;
+mod structural;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -30,6 +34,7 @@ pub use bundle::{
 pub use cluster::*;
 pub use decode::{Decoded, FieldPath, Segment};
 pub use field::FieldError;
+pub use freeze::*;
 pub use validate::Validate;
 
 /// The API group of everything the hub serves.
@@ -50,11 +55,14 @@ pub enum Kind {
     Bundle,
     /// One edge cluster.
     Cluster,
+    /// Where nothing new starts.
+    Freeze,
 }
 
 impl Kind {
     /// All of them, in the order of their names.
-    pub const ALL: [Kind; 4] = [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster];
+    pub const ALL: [Kind; 5] =
+        [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster, Kind::Freeze];
 
     /// The kind with this name: `Cluster`.
     pub fn from_name(name: &str) -> Option<Kind> {
@@ -73,6 +81,7 @@ impl Kind {
             Kind::Assignment => "Assignment",
             Kind::Bundle => "Bundle",
             Kind::Cluster => "Cluster",
+            Kind::Freeze => "Freeze",
         }
     }
 
@@ -83,6 +92,7 @@ impl Kind {
             Kind::Assignment => "assignments",
             Kind::Bundle => "bundles",
             Kind::Cluster => "clusters",
+            Kind::Freeze => "freezes",
         }
     }
 
@@ -90,14 +100,14 @@ impl Kind {
     pub const fn is_namespaced(self) -> bool {
         match self {
             Kind::Application | Kind::Assignment | Kind::Bundle => true,
-            Kind::Cluster => false,
+            Kind::Cluster | Kind::Freeze => false,
         }
     }
 
     /// Whether its objects are written by clients and kept on disk. The others the hub makes itself, in memory.
     pub const fn is_stored(self) -> bool {
         match self {
-            Kind::Application | Kind::Bundle | Kind::Cluster => true,
+            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Freeze => true,
             Kind::Assignment => false,
         }
     }
@@ -106,7 +116,7 @@ impl Kind {
     pub const fn has_status(self) -> bool {
         match self {
             Kind::Application | Kind::Assignment | Kind::Cluster => true,
-            Kind::Bundle => false,
+            Kind::Bundle | Kind::Freeze => false,
         }
     }
 
@@ -129,6 +139,8 @@ pub struct Definition {
     pub columns: Columns,
     /// The OpenAPI v3 schema, structural.
     pub schema: Value,
+    /// How its objects merge when they are applied.
+    pub topology: Topology,
 }
 
 static DEFINITIONS: LazyLock<BTreeMap<Kind, Definition>> =
@@ -140,12 +152,16 @@ impl Definition {
         let version = crd.spec.versions.remove(0);
         let schema = version.schema.and_then(|validation| validation.open_api_v3_schema);
         let columns = version.additional_printer_columns.unwrap_or_default();
+        let schema = serde_json::to_value(schema).expect("a schema is JSON");
+        let topology =
+            Topology::custom(&schema, kind.has_status()).expect("the schemas in this crate are structural");
         Definition {
             singular: crd.spec.names.singular.unwrap_or_default(),
             short_names: crd.spec.names.short_names.unwrap_or_default(),
             categories: crd.spec.names.categories.unwrap_or_default(),
             columns: columns_of(serde_json::to_value(columns)),
-            schema: serde_json::to_value(schema).expect("a schema is JSON"),
+            schema,
+            topology,
         }
     }
 }
@@ -157,6 +173,7 @@ pub fn custom_resource_definition(kind: Kind) -> CustomResourceDefinition {
         Kind::Assignment => Assignment::crd(),
         Kind::Bundle => Bundle::crd(),
         Kind::Cluster => Cluster::crd(),
+        Kind::Freeze => Freeze::crd(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The subcommands: what they take, what they do with it, and what they print.
 
+mod approve;
 mod arguments;
 mod backup;
 mod bundle;
 mod cluster;
 mod diff;
 mod error;
+mod freeze;
 mod keys;
 mod quickstart;
 mod status;
@@ -60,6 +62,15 @@ pub enum Command {
     /// A restored hub knows less than its clusters. It learns from them what they run, moves none back, and changes
     /// nothing anywhere until it is told so with --accept.
     Restore(backup::Restore),
+    /// Let a change through that takes an application from many clusters
+    ///
+    /// Such a change waits, and `edgefleet status` says what it would do. What is approved is what was looked at: an
+    /// Application that was changed in between has to be approved again.
+    Approve(approve::Approve),
+    /// Stop every start in the fleet, for one tenant or on some clusters, until it is lifted
+    Freeze(freeze::Freeze),
+    /// Lift a freeze
+    Unfreeze(freeze::Unfreeze),
     /// Show the fleet at a glance
     Status(status::Status),
     /// Run a hub and one agent here, and deliver a demo bundle
@@ -82,6 +93,9 @@ impl Command {
             Self::Diff(command) => command.run(context),
             Self::Backup(command) => command.run(context),
             Self::Restore(command) => command.run(context),
+            Self::Approve(command) => command.run(context),
+            Self::Freeze(command) => command.run(context),
+            Self::Unfreeze(command) => command.run(context),
             Self::Status(command) => command.run(context),
             Self::Quickstart(command) => command.run(context),
         }

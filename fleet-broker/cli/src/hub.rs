@@ -9,12 +9,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use fleet_broker::resources::{self, Application, Assignment, Cluster};
+use fleet_broker::resources::{self, Application, Assignment, Cluster, Freeze, FreezeSpec};
 use futures::AsyncReadExt;
 use http::{Method, Request, header::CONTENT_TYPE};
 use kube::{
     Api, Client, Config,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::Status,
 };
@@ -180,6 +180,42 @@ impl Hub {
     pub async fn application(&self, id: &AppId) -> Result<Option<Application>, HubError> {
         let applications = Api::<Application>::namespaced(self.client.clone(), id.tenant.as_str());
         applications.get_opt(id.name.as_str()).await.map_err(failed(&format!("read application {id}")))
+    }
+
+    /// Approves what an application waits with: `<generation>: <reason>`, if it still is at this version.
+    pub async fn approve(&self, id: &AppId, text: &str, version: Option<&str>) -> Result<(), HubError> {
+        let applications = Api::<Application>::namespaced(self.client.clone(), id.tenant.as_str());
+        let annotations = json!({resources::APPROVE_ANNOTATION: text});
+        let patch = json!({"metadata": {"resourceVersion": version, "annotations": annotations}});
+        let patched =
+            applications.patch(id.name.as_str(), &PatchParams::default(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(failed(&format!("approve {id}")))
+    }
+
+    /// Freezes a part of the fleet, or says the freeze of this name anew.
+    pub async fn put_freeze(&self, name: &str, spec: &FreezeSpec) -> Result<(), HubError> {
+        let body = json!({
+            "apiVersion": "edgefleet.dev/v1alpha1",
+            "kind": "Freeze",
+            "metadata": {"name": name},
+            "spec": {"reason": spec.reason, "tenant": spec.tenant, "clusterSelector": spec.cluster_selector},
+        });
+        self.put(&Api::<Freeze>::all(self.client.clone()), name, body).await
+    }
+
+    /// Lifts a freeze. Why is written on it first, for those who watch.
+    pub async fn delete_freeze(&self, name: &str, reason: &str) -> Result<(), HubError> {
+        let what = format!("lift freeze {name}");
+        let freezes = Api::<Freeze>::all(self.client.clone());
+        let patch = json!({"metadata": {"annotations": {resources::UNFREEZE_ANNOTATION: reason}}});
+        freezes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(failed(&what))?;
+        freezes.delete(name, &DeleteParams::default()).await.map(drop).map_err(failed(&what))
+    }
+
+    /// Every freeze.
+    pub async fn freezes(&self) -> Result<Vec<Freeze>, HubError> {
+        let freezes = Api::<Freeze>::all(self.client.clone()).list(&ListParams::default()).await;
+        Ok(freezes.map_err(failed("list freezes"))?.items)
     }
 
     /// A published bundle, if it is there: the release and content that its digests name.

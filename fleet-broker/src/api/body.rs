@@ -20,6 +20,8 @@ pub(super) enum PatchType {
     Merge,
     /// RFC 6902.
     Json,
+    /// What a field manager declares (KEP-555), as YAML or JSON.
+    Apply,
 }
 
 impl PatchType {
@@ -28,8 +30,9 @@ impl PatchType {
         match media_type(headers) {
             "application/merge-patch+json" => Ok(PatchType::Merge),
             "application/json-patch+json" => Ok(PatchType::Json),
+            "application/apply-patch+yaml" => Ok(PatchType::Apply),
             _ => Err(reply::unsupported_media_type(
-                "application/json-patch+json, application/merge-patch+json",
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
         }
     }
@@ -54,6 +57,18 @@ pub(super) async fn bytes(request: Request) -> Result<Bytes, Refusal> {
     let too_large =
         |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
     Ok(to_bytes(request.into_body(), BODY_MAX_LEN).await.map_err(too_large)?)
+}
+
+/// A document of YAML, as kubectl reads it, or JSON.
+pub(super) fn yaml(bytes: &[u8]) -> Result<Value, failure::Failure> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let wrong = |error: &dyn std::fmt::Display| failure::bad_request(format!("error decoding YAML: {error}"));
+    let text = std::str::from_utf8(bytes).map_err(|error| wrong(&error))?;
+    // Kubernetes reads 0755 as YAML 1.1 does.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| wrong(&error))
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, failure::Failure> {

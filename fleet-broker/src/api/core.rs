@@ -60,7 +60,7 @@ pub(super) async fn namespace(
     let form = negotiate::form(&headers, false)?;
     let created = api.hub.read(|registry| registry.namespaces().remove(&name));
     let Some(created) = created else {
-        return Err(failure::new(404, "NotFound", format!("namespaces {name:?} not found")).into());
+        return Err(failure::namespace_not_found(&name).into());
     };
     let namespace = namespace_json(&name, &created);
     let answer = match form {

@@ -31,6 +31,14 @@ pub(super) async fn index(headers: HeaderMap) -> Result<Response, Refusal> {
     Ok(json_response(StatusCode::OK, &json!({"paths": {path: {"serverRelativeURL": url}}})))
 }
 
+/// OpenAPI v2, which kubectl asks for a kind that v3 does not have: a document without any.
+pub(super) async fn nothing() -> Response {
+    const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    // A Document of gnostic's openapiv2: swagger "2.0"; info with title "Edgefleet" and version "1"; no paths.
+    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x0e\x0a\x09Edgefleet\x12\x011\x42\x00";
+    bytes_response(StatusCode::OK, MEDIA_TYPE, DOCUMENT)
+}
+
 /// The document of the hub's group.
 pub(super) async fn document(headers: HeaderMap) -> Result<Response, Refusal> {
     negotiate::json(&headers)?;
@@ -83,7 +91,8 @@ fn collection_operations(kind: Kind) -> Value {
 fn object_operations(kind: Kind) -> Value {
     let mut operations = json!({"get": operation(kind, "get", &[])});
     if kind.is_stored() {
-        let patches = ["application/json-patch+json", "application/merge-patch+json"];
+        let patches =
+            ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
         operations["put"] = operation(kind, "put", &["application/json"]);
         operations["patch"] = operation(kind, "patch", &patches);
         operations["delete"] = operation(kind, "delete", &["application/json"]);

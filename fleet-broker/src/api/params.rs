@@ -3,7 +3,9 @@
 use apimachinery::selector::{FieldSelector, Selector, parse};
 use apimachinery::table::IncludeObject;
 use axum::extract::Query;
+use axum::http::HeaderMap;
 use axum::http::Uri;
+use axum::http::header::USER_AGENT;
 use axum::http::uri::InvalidUri;
 
 use crate::logic::registry::failure::{self, Failure};
@@ -30,6 +32,9 @@ pub(super) struct Params {
     pub(super) include_object: IncludeObject,
     pub(super) field_validation: FieldValidation,
     pub(super) dry_run: bool,
+    /// As whom the client owns what it writes, if it says so.
+    pub(super) field_manager: String,
+    pub(super) force: Option<bool>,
 }
 
 impl Params {
@@ -51,6 +56,8 @@ impl Params {
             include_object: pairs.include_object()?,
             field_validation: pairs.field_validation()?,
             dry_run: dry_run(pairs.text("dryRun"))?,
+            field_manager: field_manager(pairs.text("fieldManager"))?,
+            force: pairs.boolean("force")?,
         })
     }
 
@@ -67,6 +74,27 @@ pub(super) fn dry_run(text: &str) -> Result<bool, Failure> {
         "All" => Ok(true),
         other => Err(failure::bad_request(format!("invalid dryRun {other:?}: supported is \"All\""))),
     }
+}
+
+/// Longest name of a field manager, in bytes: the API server's limit.
+const FIELD_MANAGER_MAX_LEN: usize = 128;
+
+fn field_manager(text: &str) -> Result<String, Failure> {
+    if text.len() > FIELD_MANAGER_MAX_LEN || text.chars().any(char::is_control) {
+        let why = format!("fieldManager must have at most {FIELD_MANAGER_MAX_LEN} printable bytes");
+        return Err(failure::bad_request(why));
+    }
+    Ok(text.to_owned())
+}
+
+/// As whom a client owns what it writes: as whom it says, else as the first word of its User-Agent.
+pub(super) fn manager(field_manager: &str, headers: &HeaderMap) -> String {
+    if !field_manager.is_empty() {
+        return field_manager.to_owned();
+    }
+    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let word = agent.split('/').next().unwrap_or_default();
+    word.chars().filter(|c| !c.is_control()).take(FIELD_MANAGER_MAX_LEN).collect()
 }
 
 struct Pairs(Vec<(String, String)>);

@@ -51,7 +51,8 @@ const ROWS: &[Row] = &[
     row("GET /apis", "Accept: application/vnd.kubernetes.protobuf", "", 406, &["NotAcceptable"]),
     row("GET /apis/edgefleet.dev", "", "", 200, &["\"kind\":\"APIGroup\""]),
     row("GET /openapi/v3", "", "", 200, &["/openapi/v3/apis/edgefleet.dev/v1alpha1?hash="]),
-    row("GET /openapi/v2", "", "", 404, &["\"kind\":\"Status\"", "\"reason\":\"NotFound\""]),
+    row("GET /openapi/v2", "", "", 200, &["Edgefleet"]),
+    row("GET /openapi/v4", "", "", 404, &["\"kind\":\"Status\"", "\"reason\":\"NotFound\""]),
     row("GET /apis/apps/v1", "", "", 404, &["could not find the requested resource"]),
     row("GET G/rollouts", "", "", 404, &["could not find the requested resource"]),
     // Methods.
@@ -81,9 +82,16 @@ const ROWS: &[Row] = &[
     row(
         "PATCH G/clusters/tower-a",
         "Content-Type: application/apply-patch+yaml",
+        "a: b",
+        422,
+        &["fieldManager: Required value: is required for apply patch"],
+    ),
+    row(
+        "PATCH G/clusters/tower-a",
+        "Content-Type: application/strategic-merge-patch+json",
         "{}",
         415,
-        &["accepted media types"],
+        &["UnsupportedMediaType", "application/apply-patch+yaml"],
     ),
     row(
         "PATCH G/clusters/tower-a",

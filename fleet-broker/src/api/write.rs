@@ -1,7 +1,7 @@
 //! POST, PUT, PATCH and DELETE of objects. What is answered with success is durable.
 
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +13,15 @@ use serde_json::{Value, json};
 use super::Api;
 use super::auth::Actor;
 use super::body::{self, PatchType};
-use super::negotiate;
+use super::negotiate::{self, Form};
 use super::params::{self, Params};
 use super::read::object_response;
 use super::reply::{Refusal, json_response, with_warnings};
 use crate::logic::fleet::believe;
 use crate::logic::registry::failure::{self, Failure};
-use crate::logic::registry::{Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, Written};
+use crate::logic::registry::{
+    Deleted, Object, ObjectKey, Part, Patch, Preconditions, Transaction, WriteOptions, Written,
+};
 use crate::random;
 use crate::resources::{FieldError, GROUP, Kind};
 
@@ -47,14 +49,14 @@ pub(super) async fn create(
 ) -> Result<Response, Refusal> {
     let form = negotiate::form(request.headers(), false)?;
     let actor = Actor::of(&request);
+    let options = options(&params, request.headers());
     let object = body::json(request).await?;
     if let (Kind::Bundle, Some(trust)) = (kind, &api.trust) {
         believed(trust, &namespace, &object)?;
     }
     let uid = random::uid();
-    let validation = params.field_validation;
     let written = decide(&api, &actor, params.dry_run, move |transaction| {
-        transaction.create(kind, &namespace, object, validation, &uid)
+        transaction.create(kind, &namespace, object, &options, &uid)
     })
     .await?;
     Ok(written_response(StatusCode::CREATED, &written, kind, form, &params))
@@ -69,10 +71,11 @@ pub(super) async fn replace(
 ) -> Result<Response, Refusal> {
     let form = negotiate::form(request.headers(), false)?;
     let actor = Actor::of(&request);
+    let options = options(&params, request.headers());
     let object = body::json(request).await?;
-    let (kind, validation) = (key.kind, params.field_validation);
+    let kind = key.kind;
     let written = decide(&api, &actor, params.dry_run, move |transaction| {
-        transaction.replace(&key, part, object, validation)
+        transaction.replace(&key, part, object, &options)
     })
     .await?;
     Ok(written_response(StatusCode::OK, &written, kind, form, &params))
@@ -88,17 +91,60 @@ pub(super) async fn patch(
     let form = negotiate::form(request.headers(), false)?;
     let actor = Actor::of(&request);
     let patch_type = PatchType::of(request.headers())?;
+    let options = options(&params, request.headers());
     let patch = body::bytes(request).await?.to_vec();
+    let kind = key.kind;
     let patch = match patch_type {
         PatchType::Merge => Patch::Merge(patch),
         PatchType::Json => Patch::Json(patch),
+        PatchType::Apply => return apply(&api, &actor, key, part, &params, &patch, form).await,
     };
-    let (kind, validation) = (key.kind, params.field_validation);
+    if params.force.is_some() {
+        return Err(patch_option("force", "Forbidden: may not be specified for non-apply patch").into());
+    }
     let written = decide(&api, &actor, params.dry_run, move |transaction| {
-        transaction.patch(&key, part, &patch, validation)
+        transaction.patch(&key, part, &patch, &options)
     })
     .await?;
     Ok(written_response(StatusCode::OK, &written, kind, form, &params))
+}
+
+async fn apply(
+    api: &Api,
+    actor: &Actor,
+    key: ObjectKey,
+    part: Part,
+    params: &Params,
+    declared: &[u8],
+    form: Form,
+) -> Result<Response, Refusal> {
+    if params.field_manager.is_empty() {
+        let why = "Required value: is required for apply patch";
+        return Err(patch_option("fieldManager", why).into());
+    }
+    let declared = body::yaml(declared)?;
+    if let (Kind::Bundle, Some(trust), true) = (key.kind, &api.trust, part == Part::Main) {
+        believed(trust, &key.namespace, &declared)?;
+    }
+    let (kind, force, uid) = (key.kind, params.force.unwrap_or(false), random::uid());
+    let options = WriteOptions { validation: params.field_validation, manager: params.field_manager.clone() };
+    let (written, created) = decide(api, actor, params.dry_run, move |transaction| {
+        transaction.apply(&key, part, declared, force, &options, &uid)
+    })
+    .await?;
+    let code = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(written_response(code, &written, kind, form, params))
+}
+
+fn options(params: &Params, headers: &HeaderMap) -> WriteOptions {
+    let manager = params::manager(&params.field_manager, headers);
+    WriteOptions { validation: params.field_validation, manager }
+}
+
+/// A patch is refused for what its query says.
+fn patch_option(field: &str, why: &str) -> Failure {
+    let message = format!("PatchOptions.meta.k8s.io \"\" is invalid: {field}: {why}");
+    failure::new(422, "Invalid", message)
 }
 
 pub(super) async fn delete(
@@ -162,7 +208,7 @@ fn written_response(
     code: StatusCode,
     written: &Written,
     kind: Kind,
-    form: negotiate::Form,
+    form: Form,
     params: &Params,
 ) -> Response {
     with_warnings(object_response(code, &written.object, kind, form, params), &written.warnings)

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::logic::registry::{FieldValidation, ObjectKey};
+use crate::logic::registry::{FieldValidation, ObjectKey, WriteOptions};
 use crate::resources::Kind;
 
 async fn open(folder: &TempDir) -> Hub {
@@ -20,7 +20,7 @@ fn cluster(name: &str) -> Value {
 
 async fn create(hub: &Hub, name: &str) -> Result<u64, Failure> {
     hub.write("tester", |transaction| {
-        let written = transaction.create(Kind::Cluster, "", cluster(name), FieldValidation::Strict, name)?;
+        let written = transaction.create(Kind::Cluster, "", cluster(name), &strict(), name)?;
         Ok(written.object.version())
     })
     .await
@@ -70,13 +70,13 @@ async fn what_is_refused_leaves_nothing_behind() {
     let version = hub.read(Registry::version);
     let result: Result<(), Failure> = hub
         .write("tester", |transaction| {
-            transaction.create(Kind::Cluster, "", cluster("tower-a"), FieldValidation::Strict, "1")?;
+            transaction.create(Kind::Cluster, "", cluster("tower-a"), &strict(), "1")?;
             Err(failure::bad_request("on second thoughts"))
         })
         .await;
     assert_eq!(result.unwrap_err().code, 400);
     hub.dry_run("tester", |transaction| {
-        transaction.create(Kind::Cluster, "", cluster("tower-a"), FieldValidation::Strict, "1")
+        transaction.create(Kind::Cluster, "", cluster("tower-a"), &strict(), "1")
     })
     .unwrap();
     let key = ObjectKey::new(Kind::Cluster, "", "tower-a");
@@ -88,7 +88,7 @@ async fn documents_and_objects_are_written_together() {
     let folder = TempDir::new().unwrap();
     let hub = open(&folder).await;
     hub.write_with("tester", |transaction| {
-        transaction.create(Kind::Cluster, "", cluster("tower-a"), FieldValidation::Strict, "1")?;
+        transaction.create(Kind::Cluster, "", cluster("tower-a"), &strict(), "1")?;
         let document = Write::PutDocument { kind: "token", key: "tower-a".to_owned(), bytes: vec![1] };
         Ok(((), vec![document]))
     })
@@ -124,13 +124,15 @@ async fn a_store_that_cannot_keep_a_change_leaves_none() {
     large["spec"]["hold"] = json!({"reason": "crane"});
     large["metadata"]["annotations"] = json!({"a": "x".repeat(250_000)});
     let refused = hub
-        .write("tester", |transaction| {
-            transaction.create(Kind::Cluster, "", large, FieldValidation::Strict, "2")
-        })
+        .write("tester", |transaction| transaction.create(Kind::Cluster, "", large, &strict(), "2"))
         .await
         .unwrap_err();
     assert!(refused.code == 500 && refused.message.contains("disk is full"), "{refused}");
     assert_eq!(hub.read(|registry| (registry.version(), registry.count(Kind::Cluster))), (version, 1));
     assert!(!published.has_changed().unwrap());
     assert_eq!(create(&hub, "tower-c").await.unwrap(), version + 1, "the version was never given out");
+}
+
+fn strict() -> WriteOptions {
+    WriteOptions { validation: FieldValidation::Strict, manager: "test".to_owned() }
 }

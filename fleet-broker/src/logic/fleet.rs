@@ -3,6 +3,7 @@
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
 mod decide;
+mod freeze;
 pub mod messages;
 pub mod placement;
 pub mod recovery;
@@ -32,6 +33,8 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
+pub use freeze::FreezeRecord;
+
 use decide::Removals;
 use recovery::{Agreement, Claim, Recovery};
 use rollout::Decision;
@@ -48,6 +51,8 @@ pub enum Event {
     Bundle(Name, String, Option<BundleRecord>),
     /// An application was made, changed or (none) taken out. What clusters run of it stays.
     Application(AppId, Option<Application>),
+    /// An operator froze a part of the fleet, or (none) lifted that.
+    Freeze(String, Option<FreezeRecord>),
     /// A cluster made its keys and joined.
     Enrolled(ClusterId, PublicKey),
     /// A cluster's connection is up.
@@ -184,6 +189,7 @@ pub struct Fleet {
     clusters: BTreeMap<ClusterId, Cluster>,
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
+    freezes: BTreeMap<String, FreezeRecord>,
     removals: BTreeMap<AppId, Removals>,
     decisions: BTreeMap<AppId, Decision>,
     /// Statuses as they were last put out.
@@ -282,6 +288,7 @@ impl Fleet {
             clusters: BTreeMap::new(),
             applications: BTreeMap::new(),
             bundles: BTreeMap::new(),
+            freezes: BTreeMap::new(),
             removals: BTreeMap::new(),
             decisions: BTreeMap::new(),
             shown: status::Shown::default(),
@@ -338,6 +345,7 @@ impl Fleet {
             Event::Cluster(id, record) => self.cluster_changed(now, id, record, &mut effects),
             Event::Bundle(tenant, name, record) => self.bundle_changed(tenant, name, record),
             Event::Application(id, application) => self.application_changed(id, application),
+            Event::Freeze(name, record) => self.freeze_changed(now, name, record, &mut effects),
             Event::Enrolled(id, identity) => self.enrolled(id, identity, &mut effects),
             Event::Connected(id) => self.presence(id, true, &mut effects),
             Event::Gone(id) => self.presence(id, false, &mut effects),
@@ -369,7 +377,8 @@ impl Fleet {
         let bundles =
             self.bundles.keys().map(|(tenant, name)| Event::Bundle(tenant.clone(), name.clone(), None));
         let applications = self.applications.keys().map(|id| Event::Application(id.clone(), None));
-        clusters.chain(bundles).chain(applications).collect()
+        let freezes = self.freezes.keys().map(|name| Event::Freeze(name.clone(), None));
+        clusters.chain(bundles).chain(applications).chain(freezes).collect()
     }
 
     /// Clusters that are connected now.
@@ -400,6 +409,9 @@ impl Fleet {
             effects.push(Effect::Kick(id.clone()));
         }
         self.look_at_hold(now, &id, effects);
+        if relabelled && !self.freezes.is_empty() {
+            self.send_news(now, &id, None, false, effects);
+        }
         self.changed.clusters.insert(id);
     }
 

@@ -14,6 +14,7 @@ use crate::resources::Kind;
 mod admit;
 pub mod failure;
 mod list;
+mod managed;
 mod object;
 mod patch;
 #[cfg(test)]
@@ -26,7 +27,7 @@ pub use failure::Failure;
 pub use list::{Filter, Page};
 pub use object::{Object, ObjectKey};
 pub use patch::Patch;
-pub use transaction::{Deleted, Part, Preconditions, Projection, Transaction, Written};
+pub use transaction::{Deleted, Part, Preconditions, Projection, Transaction, WriteOptions, Written};
 pub use watch::{Change, Event, EventType};
 
 use watch::Log;

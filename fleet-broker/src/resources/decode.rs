@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 use serde_json::{Map, Value};
 
+use super::structural;
 use super::validate::Validate;
-use super::{Application, Assignment, Bundle, Cluster, FieldError, Kind};
+use super::{Application, Assignment, Bundle, Cluster, FieldError, Freeze, Kind};
 
 /// An object that has the type of its kind.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ impl Kind {
             Kind::Assignment => decode::<Assignment>(self, value, old),
             Kind::Bundle => decode::<Bundle>(self, value, old),
             Kind::Cluster => decode::<Cluster>(self, value, old),
+            Kind::Freeze => decode::<Freeze>(self, value, old),
         }
     }
 }
@@ -50,7 +52,12 @@ fn decode<T>(kind: Kind, mut value: Value, old: Option<&Value>) -> Result<Decode
 where
     T: DeserializeOwned + Validate,
 {
-    add_defaults(&kind.definition().schema, &mut value);
+    let schema = &kind.definition().schema;
+    add_defaults(schema, &mut value);
+    let misfits = structural::check(schema, &value);
+    if !misfits.is_empty() {
+        return Err(misfits);
+    }
     let (typed, unknown) = typed::<T>(&value).map_err(|error| vec![error])?;
     for path in &unknown {
         path.remove_from(&mut value);

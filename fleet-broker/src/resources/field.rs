@@ -1,5 +1,7 @@
 //! What is wrong with one field, in the API server's words.
 
+use serde_json::Value;
+
 /// One field and what is wrong with it: a cause of a Status of reason `Invalid`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
@@ -38,6 +40,18 @@ impl FieldError {
     /// The value does not fit the type of the field.
     pub fn wrong_type(field: &str, why: &str) -> FieldError {
         FieldError::new("FieldValueTypeInvalid", field, format!("Invalid value: {why}"))
+    }
+
+    /// The value is none of those that an enumeration has.
+    pub fn unsupported(field: &str, value: &Value, supported: &[Value]) -> FieldError {
+        let supported: Vec<String> = supported.iter().map(Value::to_string).collect();
+        let message = format!("Unsupported value: {value}: supported values: {}", supported.join(", "));
+        FieldError::new("FieldValueNotSupported", field, message)
+    }
+
+    /// The number is too small or too large.
+    pub fn out_of_range(field: &str, value: &Value, why: &str) -> FieldError {
+        FieldError::new("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"))
     }
 
     fn new(reason: &'static str, field: &str, message: String) -> FieldError {

@@ -129,7 +129,7 @@ pub enum SelectorError {
         why: &'static str,
     },
     /// A field that is no selectable field.
-    #[error("field label not supported: {field:?} (only metadata.name and metadata.namespace are)")]
+    #[error("field label not supported: {field}")]
     Field {
         /// The field.
         field: String,

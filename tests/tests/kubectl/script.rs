@@ -6,9 +6,20 @@ pub(crate) struct Step {
     pub(crate) command: &'static str,
     /// Its standard input.
     pub(crate) input: &'static str,
+    /// The program with which `kubectl edit` has the object edited.
+    pub(crate) editor: &'static str,
     pub(crate) expected: Expected,
-    /// Whether it is about what only the hub has: another API server need not answer so.
-    pub(crate) hub_only: bool,
+    pub(crate) on: On,
+}
+
+/// Where a command runs, and what has to be the same there.
+pub(crate) enum On {
+    /// On the hub and on a real API server, which answer the same.
+    Both,
+    /// On both, which each answer as expected, and differ beside it for a reason.
+    Apart(&'static str),
+    /// On the hub alone: it is about what no other API server has.
+    Hub,
 }
 
 pub(crate) enum Expected {
@@ -119,39 +130,71 @@ kind: Assignment
 metadata: {name: gateway.tower-0001, namespace: radio}
 ";
 
-const fn step(command: &'static str, expected: Expected) -> Step {
-    Step { command, input: "", expected, hub_only: false }
+pub(crate) const fn step(command: &'static str, expected: Expected) -> Step {
+    with_input(command, "", expected)
 }
 
 pub(crate) const fn with_input(command: &'static str, input: &'static str, expected: Expected) -> Step {
-    Step { command, input, expected, hub_only: false }
+    Step { command, input, editor: "false", expected, on: On::Both }
+}
+
+/// An object is edited as `editor` does it.
+pub(crate) const fn edit(editor: &'static str, command: &'static str, expected: Expected) -> Step {
+    Step { editor, ..step(command, expected) }
 }
 
 /// The step, only for the hub.
 const fn hub(step: Step) -> Step {
-    Step { hub_only: true, ..step }
+    Step { on: On::Hub, ..step }
+}
+
+/// The step, with answers that differ for a reason.
+pub(crate) const fn apart(reason: &'static str, step: Step) -> Step {
+    Step { on: On::Apart(reason), ..step }
 }
 
 pub(crate) const STEPS: &[Step] = &[
     // What there is.
     hub(step("version", Prints(&["Server Version: v1.36.0+edgefleet."]))),
-    step(
-        "api-resources",
-        Prints(&["clusters", "edgefleet.dev/v1alpha1", "applications", "app", "Application", "namespaces"]),
+    apart(
+        "a real API server serves more kinds",
+        step(
+            "api-resources",
+            Prints(&[
+                "clusters",
+                "edgefleet.dev/v1alpha1",
+                "applications",
+                "app",
+                "Application",
+                "namespaces",
+            ]),
+        ),
     ),
     step(
         "api-resources --namespaced=false --api-group=edgefleet.dev -o name",
         Prints(&["clusters.edgefleet.dev"]),
     ),
-    step("api-versions", Prints(&["edgefleet.dev/v1alpha1", "v1"])),
-    step("explain cluster", Prints(&["GROUP:      edgefleet.dev", "One edge cluster", "spec", "metadata"])),
+    apart(
+        "a real API server serves more groups",
+        step("api-versions", Prints(&["edgefleet.dev/v1alpha1", "v1"])),
+    ),
+    apart(
+        "the hub says it shorter what metadata is",
+        step(
+            "explain cluster",
+            Prints(&["GROUP:      edgefleet.dev", "One edge cluster", "spec", "metadata"]),
+        ),
+    ),
     step("explain cluster.spec.hold", Prints(&["nobody changes this cluster", "reason", "-required-"])),
     step("explain application.spec --recursive", Prints(&["clusterSelector", "matchLabels", "onUnmatch"])),
     step("explain cluster.metadata.labels", Prints(&["FIELD: labels"])),
     step("get --raw /livez", Prints(&["ok"])),
     step("get --raw /readyz", Prints(&["ok"])),
-    step("get --raw /apis/edgefleet.dev/v1alpha1", Prints(&["\"applications/status\""])),
-    step("get --raw /nothing", Fails(&["NotFound"])),
+    apart(
+        "a real API server adds what only storage and collections need",
+        step("get --raw /apis/edgefleet.dev/v1alpha1", Prints(&["\"applications/status\""])),
+    ),
+    apart("the hub says which path, in a Status", step("get --raw /nothing", Fails(&["NotFound"]))),
     step("get rollouts", Fails(&["the server doesn't have a resource type \"rollouts\""])),
     // Nothing yet.
     step("get clusters", Prints(&[])),
@@ -218,9 +261,12 @@ pub(crate) const STEPS: &[Step] = &[
     step("get clusters -L region", Prints(&["REGION", "eu-south"])),
     step("get clusters --sort-by='{.metadata.labels.region}'", Prints(&["tower-0001", "tower-0003"])),
     step("get clusters --no-headers", PrintsWithout(&["tower-0001"], "NAME")),
-    step(
-        "get --raw '/apis/edgefleet.dev/v1alpha1/clusters?continue=nonsense'",
-        Fails(&["continue key is not valid"]),
+    apart(
+        "what is in a token is each server's own",
+        step(
+            "get --raw '/apis/edgefleet.dev/v1alpha1/clusters?continue=nonsense'",
+            Fails(&["continue key is not valid"]),
+        ),
     ),
     step(
         "get --raw '/apis/edgefleet.dev/v1alpha1/clusters?watch=1&timeoutSeconds=1&resourceVersion=0'",
@@ -258,9 +304,12 @@ pub(crate) const STEPS: &[Step] = &[
         Prints(&["patched (no change)"]),
     ),
     step("get cluster tower-0001 -o jsonpath='{.spec.accepted} {.metadata.generation}'", Prints(&["true 2"])),
-    step(
-        "patch cluster tower-0001 --type json -p '[{\"op\":\"test\",\"path\":\"/spec/accepted\",\"value\":false}]'",
-        Fails(&["is invalid"]),
+    apart(
+        "the hub says which operation failed",
+        step(
+            "patch cluster tower-0001 --type json -p '[{\"op\":\"test\",\"path\":\"/spec/accepted\",\"value\":false}]'",
+            Fails(&["is invalid"]),
+        ),
     ),
     step(
         "patch cluster tower-0001 --type merge -p '{\"spec\":{\"acepted\":true}}'",
@@ -306,7 +355,10 @@ pub(crate) const STEPS: &[Step] = &[
         Prints(&["bundle.edgefleet.dev/gateway-1.0.0", "cluster.edgefleet.dev/tower-0001"]),
     ),
     step("get applications", Prints(&[])),
-    step("get namespaces", Prints(&["radio", "Active"])),
+    apart(
+        "those of the hub follow from what is in them",
+        step("get namespaces", Prints(&["radio", "Active"])),
+    ),
     step("get ns radio -o name", Prints(&["namespace/radio"])),
     step("get ns core", Fails(&["namespaces \"core\" not found"])),
     with_input("replace -f -", APPLICATION, Prints(&["application.edgefleet.dev/gateway replaced"])),
@@ -340,6 +392,7 @@ pub(crate) const STEPS: &[Step] = &[
         Prints(&["gateway\" deleted", "gateway-1.0.0\" deleted"]),
     ),
     step("get edgefleet -A", Prints(&[])),
+    step("get clusters,applications,bundles -A", Prints(&[])),
     // Who may, and what is counted.
     hub(step("get clusters --token=wrong", Fails(&["Unauthorized"]))),
     hub(step(

@@ -51,7 +51,7 @@ impl Clusters {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write a label as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

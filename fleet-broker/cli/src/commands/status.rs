@@ -4,7 +4,7 @@ use clap::Args;
 use fleet_broker::resources::{AssignmentState, Cluster};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{CommandError, Context, backup, cluster::HubArguments, hub_runtime};
+use super::{CommandError, Context, backup, cluster::HubArguments, freeze::scope, hub_runtime};
 use crate::hub::Hub;
 
 /// Assignments listed below the counts; kubectl lists them all.
@@ -20,10 +20,11 @@ pub struct Status {
 
 impl Status {
     pub(super) fn run(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
-        let (recovery, clusters, applications, assignments) = hub_runtime()?.block_on(async {
+        let (recovery, freezes, clusters, applications, assignments) = hub_runtime()?.block_on(async {
             let hub = Hub::open(&self.hub.kubeconfig).await?;
             Ok::<_, CommandError>((
                 hub.recovery().await?,
+                hub.freezes().await?,
                 hub.clusters().await?,
                 hub.applications().await?,
                 hub.assignments().await?,
@@ -41,6 +42,11 @@ impl Status {
             with("Available"),
         );
         context.output.line(&line)?;
+        for freeze in &freezes {
+            let name = freeze.metadata.name.as_deref().unwrap_or_default();
+            let line = format!("Frozen by {name}: {}: {}", scope(&freeze.spec), freeze.spec.reason);
+            context.output.line(&line)?;
+        }
         let rows = applications.iter().map(|application| {
             let status = application.status.clone().unwrap_or_default();
             let counts = status.clusters.unwrap_or_default();

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Application, Document, DocumentKind, Effect, Fleet, Release,
     placement::Placement,
-    rollout::{self, Change, Decision, View},
+    rollout::{self, Change, Decision, Frozen, View},
 };
 use crate::resources::OnUnmatch;
 
@@ -98,23 +98,20 @@ impl Fleet {
         let removes = application.spec.placement.on_unmatch == OnUnmatch::Remove;
         let mut change = Change::default();
         for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
-            if !self.has_met(state) {
-                // It is not known what it runs: it is told once it said so.
-                change.placed += u64::from(placement.on(&state.labels).is_some());
+            let (told, wanted) = (state.told(id), placement.on(&state.labels));
+            change.placed += u64::from(wanted.is_some());
+            let changes = if wanted.is_some() { told != wanted } else { removes && told.is_some() };
+            // Of one that was not met it is not known what it runs: it is told once it said so.
+            if !changes || !self.has_met(state) {
                 continue;
             }
-            let told = state.told(id);
-            match placement.on(&state.labels) {
-                Some(wanted) => {
-                    change.placed += 1;
-                    if told != Some(wanted) {
-                        change.install.insert(cluster.clone(), wanted.clone());
-                    }
-                }
-                None if removes && told.is_some() => {
-                    change.remove.insert(cluster.clone());
-                }
-                None => {}
+            if let Some((name, freeze)) = self.frozen(id, &state.labels) {
+                let (name, reason) = (name.clone(), freeze.reason.clone());
+                change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
+            } else if let Some(wanted) = wanted {
+                change.install.insert(cluster.clone(), wanted.clone());
+            } else {
+                change.remove.insert(cluster.clone());
             }
         }
         let not_after = release.verified.not_after;

@@ -17,6 +17,19 @@ pub struct Change {
     pub install: BTreeMap<ClusterId, DesiredRelease>,
     /// Clusters that shall no longer run it.
     pub remove: BTreeSet<ClusterId>,
+    /// Clusters that would be among these, were they not frozen.
+    pub frozen: Option<Frozen>,
+}
+
+/// Clusters on which a change may not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// How many.
+    pub clusters: u64,
+    /// The freeze that the first of them is under.
+    pub name: String,
+    /// Its reason.
+    pub reason: String,
 }
 
 /// What a decision depends on.
@@ -75,6 +88,10 @@ pub fn advance(change: &Change, view: View) -> Decision {
     if !clusters.is_empty() {
         let reason = format!("{} clusters change at once", clusters.len());
         return Decision::Promote { clusters, reason, approved };
+    }
+    if let Some(Frozen { clusters, name, reason }) = &change.frozen {
+        let what = format!("{clusters} clusters wait, frozen by {name} ({reason})");
+        return Decision::Hold { reason: format!("{what}: lift it with edgefleet unfreeze {name}") };
     }
     let View { told, available, failed, offline, .. } = view;
     match () {
@@ -138,7 +155,7 @@ mod tests {
         ];
         for (removed, view, held) in cases {
             let remove = (0..removed).map(|n| ClusterId::new(format!("tower-{n}")).unwrap()).collect();
-            let change = Change { placed: view.placed, install: BTreeMap::new(), remove };
+            let change = Change { placed: view.placed, remove, ..Change::default() };
             let decision = advance(&change, view);
             let waits = matches!(&decision, Decision::Hold { reason } if reason.contains("approve it"));
             assert_eq!(waits, held, "{removed} of {view:?}: {decision:?}");

@@ -98,8 +98,10 @@ impl Fleet {
         let member = |cluster: &&Cluster| cluster.connected && cluster.accepted && self.has_met(cluster);
         let Some(cluster) = self.clusters.get(id).filter(member) else { return };
         let Some(signed) = &cluster.signed else { return };
-        let releases =
-            signed.desired.releases.iter().filter(|_| !self.is_paused() && !cluster.is_held(now.wall));
+        let waits = self.is_paused() || cluster.is_held(now.wall);
+        let may_start =
+            |release: &&DesiredRelease| !waits && self.frozen(&release.app, &cluster.labels).is_none();
+        let releases = signed.desired.releases.iter().filter(may_start);
         let nonce = nonce.or(cluster.challenge());
         let head = self.head(now, id, signed.held(), releases, nonce);
         effects.push(Effect::Push(id.clone(), Downward::Head, self.sign(Head::TYPE, id, &head)));

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cluster;
+mod freezing;
 mod placing;
 mod recovering;
 mod removing;

@@ -44,6 +44,7 @@ pub(super) fn admit(
     let mut errors = check_metadata(kind, &value["metadata"]);
     let decoded = match kind.decode(value, old.map(Object::value)) {
         Ok(decoded) => decoded,
+        Err(_) if name.is_empty() => return Err(failure::invalid(kind, &name, &errors)),
         Err(more) => {
             errors.extend(more);
             errors.dedup();
@@ -126,6 +127,9 @@ fn refuse_or_warn(
 fn check_metadata(kind: Kind, metadata: &Value) -> Vec<FieldError> {
     let text = |field: &str| metadata[field].as_str().unwrap_or_default();
     let mut errors = Vec::new();
+    if text("name").is_empty() {
+        return vec![FieldError::required("metadata.name", "name or generateName is required")];
+    }
     if let Err(why) = names::check_dns_subdomain(text("name")) {
         errors.push(FieldError::invalid("metadata.name", text("name"), &why));
     }

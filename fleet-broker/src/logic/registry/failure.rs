@@ -1,5 +1,6 @@
 //! Refusals as Kubernetes clients know them: a Status with the API server's reason, code and wording.
 
+use apimachinery::apply::Conflicts;
 use kube::core::Status;
 use kube::core::response::{StatusCause, StatusDetails, StatusSummary};
 
@@ -11,6 +12,14 @@ pub type Failure = Box<Status>;
 /// The object is not there.
 pub fn not_found(kind: Kind, name: &str) -> Failure {
     about(kind, name, 404, "NotFound", format!("{} {name:?} not found", resource(kind)))
+}
+
+/// There is nothing in a namespace of this name, so there is no such namespace.
+pub fn namespace_not_found(name: &str) -> Failure {
+    let mut failure = new(404, "NotFound", format!("namespaces {name:?} not found"));
+    let details = StatusDetails { name: name.to_owned(), kind: "namespaces".to_owned(), ..no_details() };
+    failure.details = Some(details);
+    failure
 }
 
 /// There is an object of this name.
@@ -28,6 +37,11 @@ pub fn conflict(kind: Kind, name: &str, why: &str) -> Failure {
 pub fn stale(kind: Kind, name: &str) -> Failure {
     let why = "the object has been modified; please apply your changes to the latest version and try again";
     conflict(kind, name, why)
+}
+
+/// Others own fields that an apply would change.
+pub fn conflicts(conflicts: &Conflicts) -> Failure {
+    serde_json::from_value(conflicts.status()).unwrap_or_else(|_| new(409, "Conflict", conflicts.to_string()))
 }
 
 /// A rule or a limit of the hub forbids it.
@@ -78,6 +92,12 @@ pub fn too_large_version(wanted: u64, current: u64) -> Failure {
 /// The request or the object is larger than the hub takes.
 pub fn too_large(message: impl Into<String>) -> Failure {
     new(413, "RequestEntityTooLarge", message.into())
+}
+
+/// An error with its causes: a Status has no other place for them.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A Status of failure.

@@ -97,8 +97,8 @@ impl Token {
 
     fn parse(text: &str) -> Result<Token, Failure> {
         let bytes = if text.len() > TOKEN_MAX_LEN { None } else { URL_SAFE_NO_PAD.decode(text).ok() };
-        bytes
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(|| failure::bad_request(format!("continue key is not valid: {text:?}")))
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| {
+            failure::bad_request(format!("invalid continue token: continue key is not valid: {text:?}"))
+        })
     }
 }

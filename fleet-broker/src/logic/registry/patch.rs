@@ -3,7 +3,7 @@
 use apimachinery::patch::{PatchError, json_patch, merge_patch};
 use serde_json::Value;
 
-use super::failure::{self, Failure};
+use super::failure::{self, Failure, chain};
 use crate::resources::FieldError;
 
 /// A patch of one of the two kinds that need no schema, as the client sent it.
@@ -49,10 +49,4 @@ impl Patch {
             }
         }
     }
-}
-
-/// An error with its causes: a Status has no other place for them.
-fn chain(error: &PatchError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

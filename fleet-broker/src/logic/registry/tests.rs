@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::resources::API_VERSION;
 
 const UID: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -38,16 +39,20 @@ fn write<T>(
     Ok(answer)
 }
 
+fn options(validation: FieldValidation) -> WriteOptions {
+    WriteOptions { validation, manager: "tester".to_owned() }
+}
+
 fn create(registry: &mut Registry, value: Value) -> Result<Arc<Object>, Failure> {
     write(registry, |transaction| {
-        Ok(transaction.create(Kind::Cluster, "", value, FieldValidation::Strict, UID)?.object)
+        Ok(transaction.create(Kind::Cluster, "", value, &options(FieldValidation::Strict), UID)?.object)
     })
 }
 
 fn merge(registry: &mut Registry, name: &str, part: Part, patch: Value) -> Result<Arc<Object>, Failure> {
     write(registry, |transaction| {
         let patch = Patch::Merge(patch.to_string().into_bytes());
-        Ok(transaction.patch(&key(name), part, &patch, FieldValidation::Strict)?.object)
+        Ok(transaction.patch(&key(name), part, &patch, &options(FieldValidation::Strict))?.object)
     })
 }
 
@@ -82,6 +87,14 @@ fn created_objects_get_what_the_server_decides() {
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "generation": 1,
         "resourceVersion": "103",
+        "managedFields": [{
+            "manager": "tester",
+            "operation": "Update",
+            "apiVersion": API_VERSION,
+            "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:metadata": {"f:generateName": {}}, "f:spec": {".": {}, "f:accepted": {}}},
+        }],
     });
     assert_eq!(object.value()["metadata"], metadata);
     assert_eq!(object.value().get("status"), None);
@@ -203,7 +216,7 @@ fn a_replacement_needs_the_version_it_is_based_on() {
             value["spec"]["accepted"] = json!(false);
         });
         let result = write(&mut registry, |transaction| {
-            transaction.replace(&key("tower-a"), Part::Main, value, FieldValidation::Strict)
+            transaction.replace(&key("tower-a"), Part::Main, value, &options(FieldValidation::Strict))
         });
         assert_eq!(result.as_ref().map_or_else(|failure| failure.code, |_| 0), code, "{version:?}");
         assert_eq!(registry.version(), if code == 0 { 103 } else { 102 });
@@ -215,9 +228,10 @@ fn unknown_fields_are_dropped_when_the_client_does_not_mind() {
     for (validation, warnings) in [(FieldValidation::Warn, 1), (FieldValidation::Ignore, 0)] {
         let mut registry = registry();
         let value = cluster("tower-c", |value| value["spec"]["x"] = json!(1));
-        let written =
-            write(&mut registry, |transaction| transaction.create(Kind::Cluster, "", value, validation, UID))
-                .unwrap();
+        let written = write(&mut registry, |transaction| {
+            transaction.create(Kind::Cluster, "", value, &options(validation), UID)
+        })
+        .unwrap();
         assert_eq!(written.object.value()["spec"], json!({"accepted": true}));
         assert_eq!(written.warnings.len(), warnings);
     }
@@ -255,7 +269,9 @@ fn deletion_waits_for_finalizers() {
 fn a_transaction_sees_itself_and_nobody_else_does() {
     let registry = registry();
     let mut transaction = registry.begin(now(), "tester");
-    transaction.create(Kind::Cluster, "", cluster("tower-c", |_| ()), FieldValidation::Strict, UID).unwrap();
+    transaction
+        .create(Kind::Cluster, "", cluster("tower-c", |_| ()), &options(FieldValidation::Strict), UID)
+        .unwrap();
     transaction.update_status(&key("tower-c"), json!({"agent": "1"})).unwrap();
     transaction.delete(&key("tower-a"), &Preconditions::default()).unwrap();
     assert!(transaction.get(&key("tower-a")).is_none());
@@ -395,7 +411,7 @@ fn namespaces_follow_from_what_is_in_them() {
         "spec": {"bundle": "gateway-1.0.0", "placement": {"clusterSelector": {}}},
     });
     write(&mut registry, |transaction| {
-        transaction.create(Kind::Application, "radio", application, FieldValidation::Strict, UID)
+        transaction.create(Kind::Application, "radio", application, &options(FieldValidation::Strict), UID)
     })
     .unwrap();
     let expected = BTreeMap::from([("radio".to_owned(), "2026-01-01T00:00:00Z".to_owned())]);

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apimachinery::apply::settle;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::admit::{FieldValidation, Origin, admit, check_size, check_type};
 use super::failure::{self, Failure};
+use super::managed::{self, undeclared};
 use super::{Change, OBJECTS_MAX, Object, ObjectKey, PROJECTIONS_MAX, Patch, Registry};
 use crate::resources::{API_VERSION, FieldError, Kind};
 
@@ -34,6 +36,15 @@ pub enum Part {
     Main,
     /// The status alone.
     Status,
+}
+
+/// How a client writes.
+#[derive(Clone, Debug)]
+pub struct WriteOptions {
+    /// What to do about fields that the kind does not have.
+    pub validation: FieldValidation,
+    /// As whom it owns the fields it writes.
+    pub manager: String,
 }
 
 /// The outcome of a write.
@@ -101,7 +112,7 @@ impl<'a> Transaction<'a> {
         kind: Kind,
         namespace: &str,
         mut body: Value,
-        validation: FieldValidation,
+        options: &WriteOptions,
         uid: &str,
     ) -> Result<Written, Failure> {
         check_type(kind, &mut body)?;
@@ -111,15 +122,12 @@ impl<'a> Transaction<'a> {
         }
         set_namespace(kind, metadata, namespace)?;
         generate_name(metadata, uid);
-        metadata["uid"] = json!(uid);
-        metadata["creationTimestamp"] = json!(self.timestamp());
-        metadata["generation"] = json!(1);
-        remove_fields(metadata, &["deletionTimestamp", "deletionGracePeriodSeconds"]);
-        clean_metadata(metadata);
+        self.born(metadata, uid);
         if kind.has_status() {
             remove_fields(&mut body, &["status"]);
         }
-        let (value, warnings) = admit(kind, body, None, validation, Origin::Body)?;
+        let (value, warnings) = admit(kind, body, None, options.validation, Origin::Body)?;
+        let value = managed::track(kind, Part::Main, None, &value, &options.manager, &self.timestamp())?;
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
         let key = ObjectKey::new(kind, namespace, name);
         if self.get(&key).is_some() {
@@ -139,15 +147,19 @@ impl<'a> Transaction<'a> {
         key: &ObjectKey,
         part: Part,
         body: Value,
-        validation: FieldValidation,
+        options: &WriteOptions,
     ) -> Result<Written, Failure> {
-        let old = self.existing(key)?;
+        let Some(old) = self.get(key).cloned() else {
+            // A body that does not read is refused whether or not there is something to replace.
+            admit(key.kind, body, None, options.validation, Origin::Body)?;
+            return Err(failure::not_found(key.kind, &key.name));
+        };
         if body["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
             let why = "must be specified for an update";
             let error = FieldError::invalid("metadata.resourceVersion", "0", why);
             return Err(failure::invalid(key.kind, &key.name, &[error]));
         }
-        self.update(key, part, &old, body, validation, Origin::Body)
+        self.update(key, part, &old, body, Some(options), Origin::Body)
     }
 
     /// Changes an object, or its status, as a patch says.
@@ -159,12 +171,53 @@ impl<'a> Transaction<'a> {
         key: &ObjectKey,
         part: Part,
         patch: &Patch,
-        validation: FieldValidation,
+        options: &WriteOptions,
     ) -> Result<Written, Failure> {
         let old = self.existing(key)?;
         let body = patch.apply(old.value())?;
         let text = patch.text();
-        self.update(key, part, &old, body, validation, Origin::Patch(&text))
+        self.update(key, part, &old, body, Some(options), Origin::Patch(&text))
+    }
+
+    /// Applies what a manager declares of an object (KEP-555), which creates it if it is not there. Says whether it
+    /// did. With `force` the manager takes over what others own.
+    ///
+    /// # Errors
+    /// A Status: conflicts with other managers, or as with [`Self::create`] and [`Self::patch`].
+    pub fn apply(
+        &mut self,
+        key: &ObjectKey,
+        part: Part,
+        mut declared: Value,
+        force: bool,
+        options: &WriteOptions,
+        uid: &str,
+    ) -> Result<(Written, bool), Failure> {
+        check_type(key.kind, &mut declared)?;
+        let old = match part {
+            Part::Main => self.get(key).cloned(),
+            Part::Status => Some(self.existing(key)?),
+        };
+        check_identity(key, old.as_deref(), &mut declared)?;
+        let time = self.timestamp();
+        let mut applied =
+            managed::apply(key.kind, part, old.as_deref(), &declared, force, &options.manager, &time)?;
+        if old.is_none() {
+            self.born(&mut applied["metadata"], uid);
+            self.check_room(key, OBJECTS_MAX)?;
+        }
+        let unknown =
+            key.kind.decode(applied.clone(), None).map(|decoded| decoded.unknown).unwrap_or_default();
+        undeclared(key, &unknown)?;
+        let (mut value, warnings) =
+            admit(key.kind, applied, old.as_deref(), options.validation, Origin::Body)?;
+        let Some(old) = old else {
+            let object = self.stage(key.clone(), value)?;
+            return Ok((Written { object, warnings }, true));
+        };
+        // Defaults may have made it what it was.
+        settle(old.value(), &mut value);
+        Ok((self.put(key, &old, value, warnings)?, false))
     }
 
     /// Replaces the status of an object, whatever its version is: for the hub's own controllers.
@@ -175,7 +228,7 @@ impl<'a> Transaction<'a> {
         let old = self.existing(key)?;
         let mut body = old.value().clone();
         body["status"] = status;
-        let written = self.update(key, Part::Status, &old, body, FieldValidation::Strict, Origin::Body)?;
+        let written = self.update(key, Part::Status, &old, body, None, Origin::Body)?;
         Ok(written.object)
     }
 
@@ -244,22 +297,39 @@ impl<'a> Transaction<'a> {
         }
     }
 
+    /// Without `options` the hub itself writes: strictly, and owning nothing. Who wrote a status of its own making
+    /// would say the same in every object, and cost more than the status.
     fn update(
         &mut self,
         key: &ObjectKey,
         part: Part,
         old: &Arc<Object>,
         mut body: Value,
-        validation: FieldValidation,
+        options: Option<&WriteOptions>,
         origin: Origin<'_>,
     ) -> Result<Written, Failure> {
         check_type(key.kind, &mut body)?;
-        check_identity(key, old, &mut body)?;
+        check_identity(key, Some(old), &mut body)?;
         let merged = match part {
             Part::Main => main_part(key.kind, old, body),
             Part::Status => status_part(old, &body),
         };
+        let validation = options.map_or(FieldValidation::Strict, |options| options.validation);
         let (mut value, warnings) = admit(key.kind, merged, Some(old), validation, origin)?;
+        if let Some(WriteOptions { manager, .. }) = options {
+            value = managed::track(key.kind, part, Some(old), &value, manager, &self.timestamp())?;
+        }
+        self.put(key, old, value, warnings)
+    }
+
+    /// Puts what was admitted in the place of `old`.
+    fn put(
+        &mut self,
+        key: &ObjectKey,
+        old: &Arc<Object>,
+        mut value: Value,
+        warnings: Vec<String>,
+    ) -> Result<Written, Failure> {
         if specification(&value) != specification(old.value()) {
             value["metadata"]["generation"] = json!(old.generation() + 1);
         }
@@ -271,6 +341,15 @@ impl<'a> Transaction<'a> {
             self.record(key.clone(), None);
         }
         Ok(Written { object, warnings })
+    }
+
+    /// What the system says of a new object.
+    fn born(&self, metadata: &mut Value, uid: &str) {
+        metadata["uid"] = json!(uid);
+        metadata["creationTimestamp"] = json!(self.timestamp());
+        metadata["generation"] = json!(1);
+        remove_fields(metadata, &["deletionTimestamp", "deletionGracePeriodSeconds"]);
+        clean_metadata(metadata);
     }
 
     fn existing(&self, key: &ObjectKey) -> Result<Arc<Object>, Failure> {
@@ -360,8 +439,8 @@ fn generate_name(metadata: &mut Value, uid: &str) {
 }
 
 /// Checks that `body` is the object of this key at the version the client read, and puts in its name and
-/// namespace if it left them out.
-fn check_identity(key: &ObjectKey, old: &Object, body: &mut Value) -> Result<(), Failure> {
+/// namespace if it left them out. What is not there has no version.
+fn check_identity(key: &ObjectKey, old: Option<&Object>, body: &mut Value) -> Result<(), Failure> {
     let metadata = &mut body["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
     if !name.is_empty() && name != key.name {
@@ -373,6 +452,14 @@ fn check_identity(key: &ObjectKey, old: &Object, body: &mut Value) -> Result<(),
     metadata["name"] = json!(key.name);
     set_namespace(key.kind, metadata, &key.namespace)?;
     let uid = metadata["uid"].as_str().unwrap_or_default();
+    let Some(old) = old else {
+        let version = metadata["resourceVersion"].as_str().unwrap_or_default();
+        return if uid.is_empty() && version.is_empty() {
+            Ok(())
+        } else {
+            Err(failure::stale(key.kind, &key.name))
+        };
+    };
     if !uid.is_empty() {
         Preconditions { uid: Some(uid.to_owned()), resource_version: None }.check(key, old)?;
     }
@@ -417,9 +504,9 @@ fn copy_field(field: &str, from: &Value, to: &mut Value) {
     }
 }
 
-/// Removes what nobody owns here (field managers are not tracked, self links are no more) and what is nothing.
+/// Removes what is no more (self links) and what is nothing.
 fn clean_metadata(metadata: &mut Value) {
-    remove_fields(metadata, &["managedFields", "selfLink"]);
+    remove_fields(metadata, &["selfLink"]);
     if let Some(metadata) = metadata.as_object_mut() {
         metadata.retain(|_, value| !value.is_null());
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use apimachinery::selector::{LabelSelector, Selector};
 use protocol::{
     codec,
     cose::{self, Binding},
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::super::{
-    Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, HoldRecord,
+    Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, FreezeRecord, HoldRecord,
     recovery::{Record, Recovery},
 };
 use super::cluster::TestCluster;
@@ -153,9 +154,10 @@ fn empty_fleet() -> Fleet {
 
 fn object_of(event: &Event) -> Option<(u8, String)> {
     match event {
-        Event::Bundle(tenant, name, _) => Some((0, format!("{tenant}/{name}"))),
-        Event::Cluster(id, _) => Some((1, id.to_string())),
-        Event::Application(id, _) => Some((2, id.to_string())),
+        Event::Freeze(name, _) => Some((0, name.clone())),
+        Event::Bundle(tenant, name, _) => Some((1, format!("{tenant}/{name}"))),
+        Event::Cluster(id, _) => Some((2, id.to_string())),
+        Event::Application(id, _) => Some((3, id.to_string())),
         Event::Enrolled(..)
         | Event::Connected(_)
         | Event::Gone(_)
@@ -210,7 +212,10 @@ impl Bench {
         if let Some(key) = object_of(&event) {
             let gone = matches!(
                 event,
-                Event::Bundle(_, _, None) | Event::Cluster(_, None) | Event::Application(_, None)
+                Event::Bundle(_, _, None)
+                    | Event::Cluster(_, None)
+                    | Event::Application(_, None)
+                    | Event::Freeze(_, None)
             );
             self.objects.insert(key.clone(), event.clone());
             self.objects.retain(|known, _| !gone || known != &key);
@@ -353,6 +358,27 @@ impl Bench {
     pub(super) fn hold(&mut self, name: &str, until: Option<UnixSeconds>) -> Vec<Effect> {
         let hold = HoldRecord { reason: "crane on site".to_owned(), until };
         self.record(name, &[("stage", "prod")], |record| record.hold = Some(hold))
+    }
+
+    /// Freezes applications of a tenant, or all, on clusters with these labels.
+    pub(super) fn freeze(
+        &mut self,
+        name: &str,
+        tenant: Option<&str>,
+        labels: &[(&str, &str)],
+    ) -> Vec<Effect> {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let selector = LabelSelector { match_labels: labels, ..LabelSelector::default() };
+        let record = FreezeRecord {
+            reason: "trade fair".to_owned(),
+            tenant: tenant.map(|tenant| Name::new(tenant).unwrap()),
+            selector: Selector::try_from(&selector).unwrap(),
+        };
+        self.handle(Event::Freeze(name.to_owned(), Some(record)))
+    }
+
+    pub(super) fn unfreeze(&mut self, name: &str) -> Vec<Effect> {
+        self.handle(Event::Freeze(name.to_owned(), None))
     }
 
     pub(super) fn join(&mut self, name: &str) {

@@ -207,14 +207,17 @@ fn one_application_too_many_is_held_and_the_others_go_on() {
 #[test]
 fn what_was_known_can_be_taken_out_again() {
     let mut bench = Bench::running(1, json!({}));
+    bench.freeze("fair", None, &[]);
     let removals = bench.fleet.removals();
     let names = |event: &Event| match event {
         Event::Cluster(id, None) => id.to_string(),
         Event::Bundle(_, name, None) => name.clone(),
         Event::Application(id, None) => id.to_string(),
+        Event::Freeze(name, None) => name.clone(),
         Event::Cluster(_, Some(_))
         | Event::Bundle(_, _, Some(_))
         | Event::Application(_, Some(_))
+        | Event::Freeze(_, Some(_))
         | Event::Enrolled(..)
         | Event::Connected(_)
         | Event::Gone(_)
@@ -222,7 +225,10 @@ fn what_was_known_can_be_taken_out_again() {
         | Event::Accept(_)
         | Event::Tick => panic!("takes nothing out: {event:?}"),
     };
-    assert_eq!(removals.iter().map(names).collect::<Vec<_>>(), ["tower-1", "gateway-1", "radio/gateway"]);
+    assert_eq!(
+        removals.iter().map(names).collect::<Vec<_>>(),
+        ["tower-1", "gateway-1", "radio/gateway", "fair"]
+    );
     removals.into_iter().for_each(|event| drop(bench.handle(event)));
     assert_eq!(
         (bench.fleet.removals().len(), bench.fleet.joining(&ClusterId::new("tower-1").unwrap())),
