@@ -9,6 +9,7 @@ mod bad_input;
 mod broken;
 mod disk_full;
 mod forged;
+mod frozen;
 mod harness;
 mod hub_killed;
 mod journal_damaged;

@@ -237,7 +237,8 @@ async fn heard_of(site: &Site) -> Result<Recovery> {
 
 /// Waits until an application is held for this reason.
 #[allow(clippy::print_stdout, reason = "what was seen is for whoever reads along")]
-async fn waits(site: &Site, name: &str, why: &str) -> Result<()> {
+/// Waits until the hub says that an application waits for this.
+pub(crate) async fn waits(site: &Site, name: &str, why: &str) -> Result<()> {
     let reason = wait_for(&format!("{name} to wait"), SOON, async || {
         let applications = site.operator.applications().await?;
         let named = applications.into_iter().find(|one| one.metadata.name.as_deref() == Some(name));
