@@ -17,6 +17,7 @@ mod offline;
 mod prune;
 mod quiet;
 mod relay;
+mod released;
 mod resumed;
 mod scaled;
 mod tenants;
