@@ -1,6 +1,7 @@
 //! The hub: decides what each cluster runs, and shows an operator the whole fleet.
 
 pub mod api;
+mod boundary;
 mod clock;
 pub mod controller;
 mod enrolment;

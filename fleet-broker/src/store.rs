@@ -13,6 +13,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::boundary::{self, At};
 use crate::logic::registry::StoredObject;
 
 mod schema;
@@ -332,7 +333,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     if found > schema::NEWEST {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::NEWEST });
     }
-    schema::migrate(&mut connection, found).map_err(open_error)?;
+    schema::migrate(&mut connection, found, schema::MIGRATIONS).map_err(open_error)?;
     Ok(connection)
 }
 
@@ -384,7 +385,10 @@ impl Writer {
         for write in batch.iter().flat_map(|(writes, _)| writes) {
             write.execute(&transaction).map_err(failed("write"))?;
         }
-        transaction.commit().map_err(failed("commit"))
+        boundary::pass(At::Commit);
+        transaction.commit().map_err(failed("commit"))?;
+        boundary::pass(At::Committed);
+        Ok(())
     }
 
     /// Answers may find nobody waiting any more.
@@ -416,6 +420,7 @@ impl Write {
         let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
             transaction.prepare_cached(sql)?.execute(values).map(drop)
         };
+        boundary::pass(if matches!(self, Write::ReserveVersions(_)) { At::Reserve } else { At::Row });
         match self {
             Write::PutObject { kind, namespace, name, version, json } => run(
                 "INSERT OR REPLACE INTO objects (kind, namespace, name, version, json) VALUES (?, ?, ?, ?, ?)",
@@ -457,6 +462,7 @@ impl Blob {
         let mut insert =
             transaction.prepare_cached("INSERT INTO blob_rows (digest, position, bytes) VALUES (?, ?, ?)")?;
         for (position, bytes) in self.zstd.chunks(BLOB_ROW_LEN).enumerate() {
+            boundary::pass(At::Piece);
             insert.execute(params![self.digest, position, bytes])?;
         }
         Ok(())

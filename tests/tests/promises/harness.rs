@@ -585,7 +585,7 @@ async fn proxied_kubeconfig(kubectl: &Kubectl) -> Result<(CutProxy, String)> {
 }
 
 /// A program as cargo built it, two folders above the tests.
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let tests = std::env::current_exe().context("find this test's own program")?;
     let folder = tests.ancestors().nth(2).context("cargo puts tests into deps/")?;
     let program = folder.join(name);

@@ -11,6 +11,7 @@ mod disk_full;
 mod forged;
 mod harness;
 mod hub_killed;
+mod hub_killed_everywhere;
 mod journal_damaged;
 mod manifests;
 mod offline;
