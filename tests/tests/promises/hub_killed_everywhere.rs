@@ -181,12 +181,14 @@ impl Trial {
                 ensure!(hub.wait(SOON).await?.success(), "the hub did not stop in order");
                 None
             }
-            Err(_) => Some(aborted(&mut hub).await.map_err(|_| anyhow!("the hub lives: {outcome:?}"))?),
+            Err(_) => aborted(&mut hub).await.ok(),
         };
+        hub.kill9()?;
         for watcher in following {
             self.watchers.push(watcher.await?.context("a watcher")?);
         }
         if death.is_none() {
+            outcome.context("the hub lives")?;
             self.watchers.iter().try_for_each(|watcher| self.ledger.saw_all(watcher))?;
         }
         Ok(death)
@@ -200,7 +202,7 @@ impl Trial {
         self.join().await?;
         self.report(&clusters).await?;
         let name = format!("c-{}", self.lives);
-        let half = if self.lives % 2 == 0 { "yes" } else { "no" };
+        let half = if self.lives.is_multiple_of(2) { "yes" } else { "no" };
         let body = json!({
             "apiVersion": "edgefleet.dev/v1alpha1", "kind": "Cluster",
             "metadata": {"name": name, "labels": {"half": half}}, "spec": {"accepted": false},
