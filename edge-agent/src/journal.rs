@@ -6,6 +6,7 @@
 //! compared with signed digests whenever it is used.
 
 mod content;
+mod schema;
 
 use std::{
     fs, io,
@@ -18,6 +19,7 @@ use protocol::ids::Digest;
 use rusqlite::{Connection, ErrorCode, Transaction, params};
 
 pub use self::content::Packed;
+use self::schema::{UPGRADES, Upgrade};
 use crate::{
     boundary::{At, Boundaries},
     clock,
@@ -26,9 +28,6 @@ use crate::{
 
 /// Marks the file as ours (`file` and other tools show it): "EdgF".
 const APPLICATION_ID: i64 = 0x4564_6746;
-
-/// Version of the tables. An agent opens this one and upgrades older ones; it refuses newer ones.
-const SCHEMA: i64 = 1;
 
 /// The unit in which the file is read and written: what flash and every file system handle best.
 const PAGE_BYTES: u64 = 4096;
@@ -46,13 +45,6 @@ const CACHE_KIB: i64 = 256;
 
 /// Bytes of a row's checksum: a flip goes unnoticed once in 2^64.
 const SUM_BYTES: usize = 8;
-
-const TABLES: &str = "
-    CREATE TABLE rows (key BLOB PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL);
-    CREATE TABLE content (target BLOB PRIMARY KEY, total INTEGER NOT NULL);
-    CREATE TABLE pieces (target BLOB NOT NULL, offset INTEGER NOT NULL, bytes BLOB NOT NULL,
-                         PRIMARY KEY (target, offset));
-";
 
 /// An open journal.
 #[derive(Debug)]
@@ -96,14 +88,16 @@ pub enum JournalError {
     },
     /// A newer agent wrote it.
     #[error(
-        "{} was written by a newer agent (schema {found}, this one knows {SCHEMA}): install that version again",
+        "{} was written by a newer agent (schema {found}, this one knows {known}): install that version again",
         path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
         /// Its schema.
-        found: i64,
+        found: usize,
+        /// The newest schema this agent knows.
+        known: usize,
     },
     /// The database refuses.
     #[error("cannot {operation} {}", path.display())]
@@ -130,10 +124,14 @@ pub enum JournalError {
 impl Journal {
     /// Opens the journal at `path`, making it if there is none, and reads it. It will not grow beyond `max_bytes`.
     pub fn open(path: &Path, max_bytes: u64) -> Result<(Self, Held), JournalError> {
+        Self::open_with(path, max_bytes, UPGRADES)
+    }
+
+    fn open_with(path: &Path, max_bytes: u64, upgrades: &[Upgrade]) -> Result<(Self, Held), JournalError> {
         let connection = Connection::open(path).map_err(|source| failed("open", path, source))?;
         let journal = Self { connection, path: path.to_owned(), boundaries: Boundaries::default() };
         journal.prepare(max_bytes).map_err(|source| failed("open", path, source))?;
-        journal.create()?;
+        journal.upgrade(upgrades)?;
         let held = journal.load()?;
         Ok((journal, held))
     }
@@ -211,24 +209,28 @@ impl Journal {
         connection.pragma_update_and_check(None, "max_page_count", max_bytes / PAGE_BYTES, |_| Ok(()))
     }
 
-    fn create(&self) -> Result<(), JournalError> {
-        let failed = |source| failed("create tables in", &self.path, source);
+    /// Brings the file to the newest schema, or makes the tables in a new one; all or nothing.
+    fn upgrade(&self, upgrades: &[Upgrade]) -> Result<(), JournalError> {
+        let failed = |source| failed("upgrade", &self.path, source);
         let read = |name| self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
-        let (schema, application): (i64, i64) = (read("user_version")?, read("application_id")?);
-        match (schema, application) {
-            (SCHEMA, APPLICATION_ID) => Ok(()),
-            (0, 0) => {
-                let transaction = self.connection.unchecked_transaction().map_err(failed)?;
-                transaction.execute_batch(TABLES).map_err(failed)?;
-                transaction.pragma_update(None, "user_version", SCHEMA).map_err(failed)?;
-                transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
-                transaction.commit().map_err(failed)
-            }
-            (found, APPLICATION_ID) if found > SCHEMA => {
-                Err(JournalError::Newer { path: self.path.clone(), found })
-            }
-            _ => Err(self.corrupt("it is not an agent's journal")),
+        let (found, application): (i64, i64) = (read("user_version")?, read("application_id")?);
+        let found = usize::try_from(found).unwrap_or_default();
+        let known = upgrades.len();
+        let is_new = found == 0 && application == 0;
+        if !is_new && (found == 0 || application != APPLICATION_ID) {
+            return Err(self.corrupt("it is not an agent's journal"));
         }
+        if found > known {
+            return Err(JournalError::Newer { path: self.path.clone(), found, known });
+        }
+        if found == known {
+            return Ok(());
+        }
+        let transaction = self.connection.unchecked_transaction().map_err(failed)?;
+        upgrades[found..].iter().try_for_each(|upgrade| upgrade(&transaction)).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", known).map_err(failed)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        transaction.commit().map_err(failed)
     }
 
     fn rows(&self) -> Result<Vec<Row>, JournalError> {
@@ -265,13 +267,7 @@ impl Journal {
 fn write(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     match entry {
         Entry::Put(row) => {
-            let (key, value) = (row.key().encode(), row.encode());
-            transaction
-                .prepare_cached(
-                    "INSERT INTO rows (key, value, sum) VALUES (?1, ?2, ?3) ON CONFLICT (key) \
-                     DO UPDATE SET value = excluded.value, sum = excluded.sum WHERE sum <> excluded.sum",
-                )?
-                .execute(params![key, value, sum(&key, &value).as_slice()])?;
+            put(transaction, &row.key().encode(), &row.encode())?;
         }
         Entry::Drop(key) => drop_row(transaction, key)?,
         Entry::Chunk(chunk) => write_chunk(transaction, chunk)?,
@@ -283,6 +279,17 @@ fn write(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes an encoded row; one that is the same is not written again.
+fn put(transaction: &Transaction<'_>, key: &[u8], value: &[u8]) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO rows (key, value, sum) VALUES (?1, ?2, ?3) ON CONFLICT (key) \
+             DO UPDATE SET value = excluded.value, sum = excluded.sum WHERE sum <> excluded.sum",
+        )?
+        .execute(params![key, value, sum(key, value).as_slice()])
+        .map(drop)
 }
 
 fn drop_row(transaction: &Transaction<'_>, key: &Key) -> rusqlite::Result<()> {

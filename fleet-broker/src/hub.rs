@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, watch};
 
+use crate::boundary::{self, At};
 use crate::clock;
 use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{Change, Registry, RestoreError, Transaction};
@@ -151,6 +152,7 @@ impl Shared {
         if !changes.is_empty() {
             self.registry().apply(changes);
             self.published.send_replace(last);
+            boundary::pass(At::Seen);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::api::auth::Token;
+use crate::boundary::{self, At};
 
 /// Only the owner may read it: it holds a token.
 const MODE: u32 = 0o600;
@@ -52,12 +53,16 @@ fn kubeconfig(server: &str, ca_pem: &str, token: &Token) -> Value {
 }
 
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    boundary::pass(At::File);
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
     file.set_permissions(fs::Permissions::from_mode(MODE))?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    boundary::pass(At::Rename);
+    fs::rename(&temporary, path)?;
+    boundary::pass(At::Renamed);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod backup;
+mod boundary;
 mod clock;
 pub mod controller;
 mod enrolment;

@@ -24,6 +24,8 @@ use rustls_pki_types::{
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::boundary::{self, At};
+
 /// How long a cluster's certificate lasts. It is renewed after a third, so a site may be away four months.
 pub const CLUSTER_DAYS: u64 = 180;
 
@@ -59,7 +61,7 @@ pub enum PkiError {
         #[source]
         source: io::Error,
     },
-    /// One of the CA's two files is there without the other.
+    /// The CA's certificate is there without its key.
     #[error(
         "{present} exists but {missing} does not; restore it from a backup, or remove both to start a new CA"
     )]
@@ -136,9 +138,17 @@ impl CertificateAuthority {
         let key = directory.join(KEY_FILE);
         match (certificate.exists(), key.exists()) {
             (true, true) => Self::load(directory),
-            (false, false) => Self::create(directory, fleet, now),
+            (false, false) => {
+                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
+                let key = SecretKey(key.map_err(|source| PkiError::Make { what: "the CA", source })?);
+                fs::create_dir_all(directory).map_err(failed("create", directory))?;
+                let key_pem = Zeroizing::new(key.0.serialize_pem());
+                write_whole(&directory.join(KEY_FILE), key_pem.as_bytes(), 0o600)?;
+                Self::certify(directory, key, fleet, now)
+            }
             (true, false) => Err(PkiError::Half { present: certificate, missing: key }),
-            (false, true) => Err(PkiError::Half { present: key, missing: certificate }),
+            // A first start was cut off here.
+            (false, true) => Self::certify(directory, read_key(directory)?, fleet, now),
         }
     }
 
@@ -204,9 +214,9 @@ impl CertificateAuthority {
         Ok(ClusterCertificate { pem: certificate.pem(), serial, not_after })
     }
 
-    fn create(directory: &Path, fleet: &str, now: Timestamp) -> Result<Self, PkiError> {
+    /// Makes the certificate of a key that is kept already: without the key it would be of no use.
+    fn certify(directory: &Path, key: SecretKey, fleet: &str, now: Timestamp) -> Result<Self, PkiError> {
         let making = |source| PkiError::Make { what: "the CA", source };
-        let key = SecretKey(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(making)?);
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = named(&format!("edgefleet CA of {fleet}"));
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -214,10 +224,6 @@ impl CertificateAuthority {
         bound(&mut parameters, now, CA_DAYS)?;
         let certificate: Certificate = parameters.self_signed(&key).map_err(making)?;
 
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
-        // The key first: a certificate without its key would be taken for a lost key after a power cut.
-        let key_pem = Zeroizing::new(key.0.serialize_pem());
-        write_whole(&directory.join(KEY_FILE), key_pem.as_bytes(), 0o600)?;
         write_whole(&directory.join(CERTIFICATE_FILE), certificate.pem().as_bytes(), 0o644)?;
         Self::assemble(directory, certificate.der().clone(), certificate.pem(), key)
     }
@@ -228,10 +234,7 @@ impl CertificateAuthority {
         let certificate_pem = fs::read_to_string(&path).map_err(failed("read", &path))?;
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|error| unusable(format!("{CERTIFICATE_FILE}: {error}")))?;
-        let path = directory.join(KEY_FILE);
-        let key_pem = Zeroizing::new(fs::read_to_string(&path).map_err(failed("read", &path))?);
-        let key = KeyPair::from_pem(&key_pem).map_err(|error| unusable(format!("{KEY_FILE}: {error}")))?;
-        Self::assemble(directory, certificate, certificate_pem, SecretKey(key))
+        Self::assemble(directory, certificate, certificate_pem, read_key(directory)?)
     }
 
     fn assemble(
@@ -250,6 +253,16 @@ impl CertificateAuthority {
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(&error.to_string()))?;
         Ok(Self { certificate, certificate_pem, issuer, pin: Digest::of(&spki) })
     }
+}
+
+fn read_key(directory: &Path) -> Result<SecretKey, PkiError> {
+    let path = directory.join(KEY_FILE);
+    let pem = Zeroizing::new(fs::read_to_string(&path).map_err(failed("read", &path))?);
+    let key = KeyPair::from_pem(&pem).map_err(|error| PkiError::Unusable {
+        directory: directory.to_owned(),
+        reason: format!("{KEY_FILE}: {error}"),
+    })?;
+    Ok(SecretKey(key))
 }
 
 /// A certificate's `SubjectPublicKeyInfo` in DER.
@@ -314,6 +327,7 @@ fn bound(
 
 /// Writes a file whole or not at all: under another name, to disk, then renamed.
 fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), PkiError> {
+    boundary::pass(At::File);
     let temporary = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -323,7 +337,9 @@ fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), PkiError> {
         .open(&temporary)
         .map_err(failed("write", &temporary))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write", &temporary))?;
+    boundary::pass(At::Rename);
     fs::rename(&temporary, path).map_err(failed("replace", path))?;
+    boundary::pass(At::Renamed);
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use protocol::limits;
 use ring::digest::{Context, SHA256};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::boundary::{self, At};
 use crate::logic::registry::StoredObject;
 
+mod blob;
 mod schema;
 mod snapshot;
 #[cfg(test)]
@@ -25,8 +27,6 @@ pub(crate) mod tests;
 const QUEUE_MAX_LEN: usize = 1024;
 /// Most commits made durable together, so that the first does not wait for long.
 const BATCH_MAX_LEN: usize = 256;
-/// Length of the rows in which blobs are kept, in bytes: a read for one window touches few of them.
-const BLOB_ROW_LEN: usize = 64 * 1024;
 /// Longest blob, in bytes before compression: content of a bundle for a tiny cluster, with room to spare.
 pub const BLOB_MAX_LEN: usize = 32 * 1024 * 1024;
 /// How hard blobs are compressed: they go over thin links again and again, yet an upload must not block others.
@@ -352,7 +352,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     if found > schema::NEWEST {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::NEWEST });
     }
-    schema::migrate(&mut connection, found).map_err(open_error)?;
+    schema::migrate(&mut connection, found, schema::MIGRATIONS).map_err(open_error)?;
     Ok(connection)
 }
 
@@ -426,7 +426,10 @@ impl Writer {
         for write in batch.iter().flat_map(|(writes, _)| writes) {
             write.execute(&transaction).map_err(failed("write"))?;
         }
-        transaction.commit().map_err(failed("commit"))
+        boundary::pass(At::Commit);
+        transaction.commit().map_err(failed("commit"))?;
+        boundary::pass(At::Committed);
+        Ok(())
     }
 
     /// Answers may find nobody waiting any more.
@@ -437,9 +440,9 @@ impl Writer {
             }
             Job::Load { done } => drop(done.send(load(&self.connection))),
             Job::Documents { kind, done } => drop(done.send(documents(&self.connection, kind))),
-            Job::Blob { digest, done } => drop(done.send(blob_info(&self.connection, digest))),
+            Job::Blob { digest, done } => drop(done.send(blob::blob_info(&self.connection, digest))),
             Job::ReadBlob { digest, offset, len, done } => {
-                drop(done.send(read_blob(&self.connection, digest, offset, len)));
+                drop(done.send(blob::read_blob(&self.connection, digest, offset, len)));
             }
         }
     }
@@ -460,6 +463,7 @@ impl Write {
         let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
             transaction.prepare_cached(sql)?.execute(values).map(drop)
         };
+        boundary::pass(if matches!(self, Write::ReserveVersions(_)) { At::Reserve } else { At::Row });
         match self {
             Write::PutObject { kind, namespace, name, version, json } => run(
                 "INSERT OR REPLACE INTO objects (kind, namespace, name, version, json) VALUES (?, ?, ?, ?, ?)",
@@ -481,46 +485,6 @@ impl Write {
             }
             Write::PutBlob(blob) => blob.execute(transaction),
         }
-    }
-}
-
-impl Blob {
-    fn execute(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        let added = transaction
-            .prepare_cached("INSERT OR IGNORE INTO blobs (digest, len, zstd_len) VALUES (?, ?, ?)")?
-            .execute(params![self.digest, self.len, self.zstd.len()])?;
-        if added == 0 {
-            if self.is_kept(transaction)? {
-                return Ok(());
-            }
-            transaction
-                .prepare_cached("UPDATE blobs SET len = ?, zstd_len = ? WHERE digest = ?")?
-                .execute(params![self.len, self.zstd.len(), self.digest])?;
-            transaction.prepare_cached("DELETE FROM blob_rows WHERE digest = ?")?.execute([self.digest])?;
-        }
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO blob_rows (digest, position, bytes) VALUES (?, ?, ?)")?;
-        for (position, bytes) in self.zstd.chunks(BLOB_ROW_LEN).enumerate() {
-            insert.execute(params![self.digest, position, bytes])?;
-        }
-        Ok(())
-    }
-
-    /// Whether what is kept under the digest is this very blob.
-    fn is_kept(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
-        let recorded: u64 = transaction
-            .prepare_cached("SELECT zstd_len FROM blobs WHERE digest = ?")?
-            .query_row([self.digest], |row| row.get(0))?;
-        let mut select =
-            transaction.prepare_cached("SELECT bytes FROM blob_rows WHERE digest = ? ORDER BY position")?;
-        let mut rows = select.query([self.digest])?;
-        let mut wanted = self.zstd.chunks(BLOB_ROW_LEN);
-        while let Some(row) = rows.next()? {
-            if wanted.next() != Some(row.get_ref(0)?.as_blob()?) {
-                return Ok(false);
-            }
-        }
-        Ok(wanted.next().is_none() && recorded == self.zstd.len() as u64)
     }
 }
 
@@ -560,38 +524,4 @@ fn documents(connection: &Connection, kind: &str) -> Result<Vec<(String, Vec<u8>
             .collect::<rusqlite::Result<_>>()
     };
     read().map_err(failed("read documents"))
-}
-
-fn blob_info(connection: &Connection, digest: [u8; 32]) -> Result<Option<BlobInfo>, StoreError> {
-    connection
-        .query_row("SELECT len, zstd_len FROM blobs WHERE digest = ?", [digest], |row| {
-            Ok(BlobInfo { len: row.get(0)?, zstd_len: row.get(1)? })
-        })
-        .optional()
-        .map_err(failed("read a blob"))
-}
-
-fn read_blob(
-    connection: &Connection,
-    digest: [u8; 32],
-    offset: u64,
-    len: usize,
-) -> Result<Vec<u8>, StoreError> {
-    let row_len = BLOB_ROW_LEN as u64;
-    let (first, end) = (offset / row_len, offset.saturating_add(len as u64));
-    let read = || -> rusqlite::Result<Vec<u8>> {
-        let mut select = connection.prepare_cached(
-            "SELECT bytes FROM blob_rows WHERE digest = ? AND position >= ? AND position < ? ORDER BY position",
-        )?;
-        let mut rows = select.query(params![digest, first, end.div_ceil(row_len)])?;
-        let mut bytes = Vec::new();
-        while let Some(row) = rows.next()? {
-            bytes.extend_from_slice(row.get_ref(0)?.as_blob()?);
-        }
-        Ok(bytes)
-    };
-    let mut bytes = read().map_err(failed("read a blob"))?;
-    bytes.drain(..bytes.len().min(usize::try_from(offset % row_len).unwrap_or(usize::MAX)));
-    bytes.truncate(len);
-    Ok(bytes)
 }

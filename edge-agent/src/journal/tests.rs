@@ -66,7 +66,7 @@ fn chunk(target: Digest, offset: u64, total: u64, bytes: &[u8]) -> Entry {
     Entry::Chunk(ContentChunk { target, offset, total, bytes: bytes.to_vec() })
 }
 
-fn put(rows: &[Row]) -> Vec<Entry> {
+fn put_all(rows: &[Row]) -> Vec<Entry> {
     rows.iter().cloned().map(Entry::Put).collect()
 }
 
@@ -75,7 +75,7 @@ fn what_was_recorded_is_there_after_a_restart() {
     let place = Place::new();
     let (journal, held) = place.open().unwrap();
     assert!(held.rows.is_empty() && held.content.is_empty());
-    journal.record(&put(&rows())).unwrap();
+    journal.record(&put_all(&rows())).unwrap();
     journal.record(&[Entry::Put(app("gateway", 5)), Entry::Drop(Key::Hold)]).unwrap();
     drop(journal);
 
@@ -90,7 +90,7 @@ fn what_was_recorded_is_there_after_a_restart() {
 fn an_altered_row_is_found() {
     let check = |sql: &str, expected: &str| {
         let place = Place::new();
-        place.open().unwrap().0.record(&put(&rows())).unwrap();
+        place.open().unwrap().0.record(&put_all(&rows())).unwrap();
         place.alter(sql);
         let Err(error) = place.open() else { panic!("not noticed: {sql}") };
         let problem = error.to_string();
@@ -119,7 +119,7 @@ fn an_altered_row_is_found() {
 #[test]
 fn a_damaged_file_is_put_aside_and_kept() {
     let place = Place::new();
-    place.open().unwrap().0.record(&put(&rows())).unwrap();
+    place.open().unwrap().0.record(&put_all(&rows())).unwrap();
     let mut bytes = fs::read(place.path()).unwrap();
     bytes[100..].iter_mut().for_each(|byte| *byte ^= 0x55);
     fs::write(place.path(), &bytes).unwrap();
@@ -145,10 +145,56 @@ fn one_agent_at_a_time() {
 fn a_newer_journal_is_left_alone() {
     let place = Place::new();
     drop(place.open().unwrap());
-    place.alter("PRAGMA user_version = 2");
+    place.alter("PRAGMA user_version = 99");
     let error = Journal::open_or_begin(&place.path(), MAX_BYTES).unwrap_err();
-    assert!(matches!(error, JournalError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
+    assert!(error.to_string().contains("install that version again"), "{error}");
     assert_eq!(place.names(), ["journal"]);
+}
+
+/// What a coming version might do: another table, and the rows of one kind written anew.
+fn next(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch("CREATE TABLE more (key BLOB PRIMARY KEY); INSERT INTO more VALUES (x'01')")?;
+    let row = app("gateway", 77);
+    put(transaction, &row.key().encode(), &row.encode())
+}
+
+fn fails(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    next(transaction)?;
+    transaction.execute_batch("DELETE FROM rows; SELECT nonsense")
+}
+
+fn with(upgrade: Upgrade) -> Vec<Upgrade> {
+    UPGRADES.iter().copied().chain([upgrade]).collect()
+}
+
+#[test]
+fn an_older_journal_is_upgraded() {
+    let place = Place::new();
+    place.open().unwrap().0.record(&put_all(&rows())).unwrap();
+    for _ in 0..2 {
+        let (journal, held) = Journal::open_with(&place.path(), MAX_BYTES, &with(next)).unwrap();
+        let mut expected = rows();
+        expected[5] = app("gateway", 77);
+        assert_eq!(held.rows, sorted(expected));
+        let more: i64 =
+            journal.connection.query_row("SELECT count(*) FROM more", [], |row| row.get(0)).unwrap();
+        assert_eq!(more, 1, "an upgrade happens once");
+    }
+    let error = place.open().unwrap_err();
+    let (found, known) = (UPGRADES.len() + 1, UPGRADES.len());
+    let is_refused =
+        matches!(&error, JournalError::Newer { found: f, known: k, .. } if (*f, *k) == (found, known));
+    assert!(is_refused, "{error}");
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_journal_as_it_was() {
+    let place = Place::new();
+    place.open().unwrap().0.record(&put_all(&rows())).unwrap();
+    let error = Journal::open_with(&place.path(), MAX_BYTES, &with(fails)).unwrap_err();
+    assert!(matches!(error, JournalError::Io { operation: "upgrade", .. }), "{error}");
+    assert_eq!(place.open().unwrap().1.rows, sorted(rows()));
 }
 
 #[test]
@@ -184,13 +230,13 @@ fn content_grows_piece_by_piece_and_reads_back() {
 fn a_full_disk_loses_nothing_that_was_recorded() {
     let place = Place::new();
     let (journal, _) = Journal::open(&place.path(), 64 * PAGE_BYTES).unwrap();
-    journal.record(&put(&rows()[..6])).unwrap();
+    journal.record(&put_all(&rows()[..6])).unwrap();
     let large = Row::Release(Digest::of(b"large"), vec![5; 1 << 20]);
-    let error = journal.record(&put(&[app("gateway", 99), large])).unwrap_err();
+    let error = journal.record(&put_all(&[app("gateway", 99), large])).unwrap_err();
     assert!(matches!(error, JournalError::Full { .. }), "{error}");
     // Neither of the two was written, and the journal goes on.
     assert_eq!(journal.load().unwrap().rows, sorted(rows()[..6].to_vec()));
-    journal.record(&put(&[app("gateway", 6)])).unwrap();
+    journal.record(&put_all(&[app("gateway", 6)])).unwrap();
     assert!(journal.size_bytes() > 0);
 }
 
@@ -198,10 +244,10 @@ fn a_full_disk_loses_nothing_that_was_recorded() {
 fn writing_the_same_again_writes_nothing() {
     let place = Place::new();
     let (journal, _) = place.open().unwrap();
-    journal.record(&put(&rows())).unwrap();
+    journal.record(&put_all(&rows())).unwrap();
     let before = journal.size_bytes();
     for _ in 0..10 {
-        journal.record(&put(&rows())).unwrap();
+        journal.record(&put_all(&rows())).unwrap();
     }
     assert_eq!(journal.size_bytes(), before);
 }

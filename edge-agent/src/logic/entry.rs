@@ -1,5 +1,7 @@
 //! What the journal keeps: current rows, each under a key, so that a change overwrites and nothing grows.
 //! An agent is rebuilt from its rows alone; a simulator may keep them in memory.
+//!
+//! Older and newer agents read these rows: `journal/schema.rs` says how they may change.
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::blob::BLOB_ROW_LEN;
 use super::*;
 
 fn path(folder: &TempDir) -> PathBuf {

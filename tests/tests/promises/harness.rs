@@ -44,8 +44,11 @@ use tests::{CutProxy, Kubectl, Process, kubeconfig, wait_for};
 /// minute to end a definition.
 pub(crate) const SOON: Duration = Duration::from_secs(180);
 
-/// How long keys and bundles are good for.
+/// How long bundles are good for.
 const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// How long keys are good for: longer than anybody opens what a release of today has written.
+const KEYS_SECONDS: u64 = 100 * 365 * DAY_SECONDS;
 
 /// The one application of every site.
 pub(crate) const APPLICATION: &str = "web";
@@ -105,6 +108,15 @@ impl Site {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
         make_keys(folder.path(), &name, namespaces)?;
+        let mut site = Self::open(name, folder).await?;
+        site.join().await?;
+        site.start_agent()?;
+        site.condition("Connected").await?;
+        Ok(site)
+    }
+
+    /// Starts the hub of a folder, and the links for an agent that is not started.
+    pub(crate) async fn open(name: String, folder: TempDir) -> Result<Self> {
         let director = folder.path().join(KEYS).join("director.key");
         let hub = start_hub(folder.path(), Ports::default(), &director).await?;
         let ports = Ports {
@@ -119,7 +131,7 @@ impl Site {
         fs::write(folder.path().join("kubeconfig"), proxied)?;
         let (hub, hub_program, agent) = (Some(hub), None, None);
         let (released, apps) = (0, BTreeSet::new());
-        let mut site = Self {
+        Ok(Self {
             name,
             operator,
             link,
@@ -132,14 +144,10 @@ impl Site {
             agent,
             released,
             apps,
-        };
-        site.join().await?;
-        site.start_agent()?;
-        site.condition("Connected").await?;
-        Ok(site)
+        })
     }
 
-    /// Registers the cluster and lets the agent join, whose way to the hub then is the link that can be cut.
+    /// Registers the cluster and lets the agent join.
     async fn join(&self) -> Result<()> {
         let cluster = ClusterId::new(&*self.name)?;
         self.operator.add_cluster(&cluster, &[("stage".to_owned(), "test".to_owned())]).await?;
@@ -150,10 +158,15 @@ impl Site {
         command.arg("--kubeconfig").arg(self.folder.path().join("kubeconfig"));
         let mut joining = Process::spawn("edge-agent-join", &command)?;
         ensure!(joining.wait(SOON).await?.success(), "the agent did not join");
-        let mut config = Config::load(&state.config())?;
+        self.lead_agent()
+    }
+
+    /// Makes the link that can be cut the agent's way to the hub.
+    pub(crate) fn lead_agent(&self) -> Result<()> {
+        let path = self.state().config();
+        let mut config = Config::load(&path)?;
         config.broker = Address { host: "127.0.0.1".to_owned(), port: self.link.address().port() };
-        fs::write(state.config(), config.to_text()?)?;
-        Ok(())
+        Ok(fs::write(path, config.to_text()?)?)
     }
 
     /// Where the hub listens for clusters.
@@ -528,7 +541,7 @@ fn make_keys(folder: &Path, name: &str, namespaces: &[&str]) -> Result<()> {
             namespaces: reached.collect::<Result<_, _>>()?,
             ca_pins: vec![authority.pin()],
             issued: now,
-            not_after: now.plus(DAY_SECONDS),
+            not_after: now.plus(KEYS_SECONDS),
         })
     };
     let mut keys = keys::generate(&charter(name, namespaces)?)?;
