@@ -5,6 +5,7 @@
 //! fleet = "north"
 //! root = "3b0c…"                 # digest of the root document that was pinned when joining
 //! broker = "hub.example.com:8883"
+//! enrol = "hub.example.com:8884"  # where the certificate is renewed
 //! kubernetes = "in-cluster"      # or the path of a kubeconfig
 //! heartbeat_seconds = 3600
 //! keepalive_seconds = 600
@@ -17,7 +18,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `identity.key` | the seed of the key that signs reports, in hexadecimal; 0600 |
-//! | `connection.key`, `connection.pem` | key (0600) and certificate of the connection to the hub |
+//! | `connection.pem` | certificate and key of the connection to the hub, replaced together; 0600 |
 //! | `ca.pem` | the hub's certificate authority |
 //! | `root.cose` | the root document in force |
 //! | `journal`, `journal-wal` | what the agent knows: an SQLite database |
@@ -51,6 +52,8 @@ pub struct Config {
     pub root: Digest,
     /// Where the hub listens for enrolled clusters.
     pub broker: Address,
+    /// Where the hub gives certificates.
+    pub enrol: Address,
     /// The state directory; the configuration file's own if not given.
     #[serde(default)]
     pub state: PathBuf,
@@ -203,13 +206,8 @@ impl StateDir {
         self.0.join("identity.key")
     }
 
-    /// Key of the connection to the hub.
-    pub fn connection_key(&self) -> PathBuf {
-        self.0.join("connection.key")
-    }
-
-    /// Certificate of the connection to the hub.
-    pub fn connection_certificate(&self) -> PathBuf {
+    /// Certificate and key of the connection to the hub: one file, so that one never stands without the other.
+    pub fn connection(&self) -> PathBuf {
         self.0.join("connection.pem")
     }
 
@@ -341,7 +339,9 @@ mod tests {
 
     fn minimal() -> String {
         let root = "00".repeat(32);
-        format!("cluster = \"tower-1\"\nfleet = \"north\"\nroot = \"{root}\"\nbroker = \"hub:8883\"\n")
+        format!(
+            "cluster = \"tower-1\"\nfleet = \"north\"\nroot = \"{root}\"\nbroker = \"hub:8883\"\nenrol = \"hub:8884\"\n"
+        )
     }
 
     #[test]
@@ -380,16 +380,16 @@ mod tests {
         };
         check(
             "hartbeat_seconds = 60\n",
-            &["line 5", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
+            &["line 6", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
         );
-        check("log = \"xml\"\n", &["line 5", "unknown variant `xml`", "text"]);
-        check("heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = -1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = \"1h\"\n", &["line 5", "invalid type: string \"1h\""]);
-        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
-        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
-        check("cluster = \"twice\"\n", &["line 5", "duplicate key"]);
-        check("broker", &["line 5"]);
+        check("log = \"xml\"\n", &["line 6", "unknown variant `xml`", "text"]);
+        check("heartbeat_seconds = 1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = -1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = \"1h\"\n", &["line 6", "invalid type: string \"1h\""]);
+        check("keepalive_seconds = 600000\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
+        check("keepalive_seconds = 4\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
+        check("cluster = \"twice\"\n", &["line 6", "duplicate key"]);
+        check("broker", &["line 6"]);
     }
 
     #[test]

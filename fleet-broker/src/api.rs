@@ -17,7 +17,7 @@ use protocol::verify::Trust;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::controller::JoinRequest;
+use crate::controller;
 use crate::hub::Hub;
 
 pub mod auth;
@@ -33,6 +33,7 @@ mod openapi;
 mod params;
 mod read;
 mod reply;
+mod revoke;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -61,18 +62,18 @@ struct Api {
     watches: Arc<Semaphore>,
     /// One permit for each upload that may still begin.
     uploads: Arc<Semaphore>,
-    /// Where join codes are asked for.
-    joins: mpsc::Sender<JoinRequest>,
+    /// Where join codes and revocations are asked for.
+    requests: mpsc::Sender<controller::Request>,
     /// By whose word releases are believed.
     trust: Option<Arc<Trust>>,
 }
 
-/// The API on these objects, for whoever bears the admin token. Join codes are asked for through `joins`. Bundles
-/// that no cluster would believe by `trust` are refused; without it, which is an API without a fleet, none is.
+/// The API on these objects, for whoever bears the admin token. Join codes and revocations are asked for through
+/// `requests`. Bundles that no cluster would believe by `trust` are refused; without it, which is an API without a fleet, none is.
 pub fn router(
     hub: Hub,
     admin: TokenHash,
-    joins: mpsc::Sender<JoinRequest>,
+    requests: mpsc::Sender<controller::Request>,
     trust: Option<Arc<Trust>>,
 ) -> Router {
     let api = Api {
@@ -81,7 +82,7 @@ pub fn router(
         metrics: Arc::new(Metrics::new()),
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-        joins,
+        requests,
         trust,
     };
     let authenticated = Router::new()
@@ -95,6 +96,7 @@ pub fn router(
         .route("/apis/edgefleet.dev", get(discovery::group))
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/revoke", post(revoke::create))
         .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))

@@ -1,17 +1,19 @@
 //! Drives the fleet core: what happens comes in, what it decides is stored, sent and shown, in this order.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use protocol::{
+    codec,
     documents::{Chunk, Encoding},
     enrol::JoinCode,
-    ids::{AppId, ClusterId, Digest, Name},
+    ids::{AppId, ClusterId, Digest, KeyId, Name, TokenId},
     limits,
+    renew::RenewAsk,
     time::{Now, UnixSeconds},
     topics::Downward,
 };
@@ -30,6 +32,8 @@ use crate::{
         registry::{Change, Object, ObjectKey, Projection},
     },
     pki::CertificateAuthority,
+    presented::OwnCertificate,
+    renewal::Renewals,
     resources::{self, APPROVE_ANNOTATION, Kind},
     store::{StoreError, Write},
     transport::{Transport, TransportEvent},
@@ -47,8 +51,39 @@ const BATCH: usize = 256;
 /// Registry changes read at once.
 const CHANGES: usize = 1024;
 
-/// Clusters that may connect, shared with the listener that asks.
-pub(crate) type Admitted = Arc<Mutex<BTreeSet<ClusterId>>>;
+/// Clusters that may connect, each with its identity key alone; shared with the listener that asks.
+pub(crate) type Admitted = Arc<Mutex<BTreeMap<ClusterId, KeyId>>>;
+
+/// What an operator asks about one cluster, beside changing its object.
+#[derive(Debug)]
+pub enum Request {
+    /// A join code.
+    Join(JoinRequest),
+    /// That its identity key be believed no more.
+    Revoke(RevokeRequest),
+}
+
+/// Asks to revoke the key that a cluster joined with.
+#[derive(Debug)]
+pub struct RevokeRequest {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// What others are to know.
+    pub reason: String,
+    /// Takes what was done, once it is durable; none if no such cluster has joined.
+    pub answer: oneshot::Sender<Option<Revoked>>,
+}
+
+/// A key that is revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The key.
+    pub key: KeyId,
+    /// Why: if it was revoked before, what was said then.
+    pub reason: String,
+    /// Whether its connection was ended now.
+    pub was_connected: bool,
+}
 
 /// Asks for a join code.
 #[derive(Debug)]
@@ -67,6 +102,8 @@ pub(crate) struct Controller {
     pub(crate) authority: CertificateAuthority,
     pub(crate) root: Vec<u8>,
     pub(crate) tokens: Tokens,
+    pub(crate) renewals: Renewals,
+    pub(crate) own: OwnCertificate,
     pub(crate) join: enrolment::Hub,
     pub(crate) admitted: Admitted,
     pub(crate) started: Instant,
@@ -78,6 +115,7 @@ enum Waiting {
     Message(oneshot::Sender<()>),
     Answer(oneshot::Sender<Bytes>, Bytes),
     Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
+    Revoked(oneshot::Sender<Option<Revoked>>, Revoked),
 }
 
 /// What one batch of events leads to.
@@ -93,7 +131,7 @@ impl Controller {
     pub(crate) async fn run(
         mut self,
         mut events: mpsc::Receiver<TransportEvent>,
-        mut joins: mpsc::Receiver<JoinRequest>,
+        mut requests: mpsc::Receiver<Request>,
         mut stop: oneshot::Receiver<()>,
     ) -> Result<(), StoreError> {
         let mut versions = self.hub.subscribe();
@@ -111,14 +149,20 @@ impl Controller {
                     Ok(()) => self.registry_changed(&mut batch),
                     Err(_) => break,
                 },
-                Some(join) = joins.recv() => self.joining(join, &mut batch),
+                Some(request) = requests.recv() => match request {
+                    Request::Join(join) => self.joining(join, &mut batch),
+                    Request::Revoke(revoke) => self.revoking(revoke, &mut batch),
+                },
                 Some(event) = events.recv() => {
                     self.transport_event(event, &mut batch);
                     while batch.waiting.len() < BATCH && let Ok(event) = events.try_recv() {
                         self.transport_event(event, &mut batch);
                     }
                 }
-                _ = ticks.tick() => self.fleet_event(Event::Tick, &mut batch),
+                _ = ticks.tick() => {
+                    self.own.renew_if_due(&self.authority, clock::now());
+                    self.fleet_event(Event::Tick, &mut batch);
+                }
             }
             self.carry_out(batch).await?;
         }
@@ -194,21 +238,34 @@ impl Controller {
                 batch.waiting.push(Waiting::Message(done));
             }
             TransportEvent::EnrolAsk { token, payload, answer, .. } => {
-                let granted = self.tokens.answer(&token, &payload, &self.authority, &self.root, clock::now());
-                let reply = match granted {
-                    Ok(granted) => {
-                        batch.writes.extend(granted.writes);
-                        let cluster = granted.cluster.clone();
-                        self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
-                        self.admit(&cluster);
-                        granted.answer
-                    }
-                    Err(refused) => refused,
+                let reply = match codec::decode::<RenewAsk>("renewal", &payload) {
+                    Ok(ask) => self.renewing(&ask),
+                    Err(_) => self.enrolling(&token, &payload, batch),
                 };
-                let reply = Bytes::from(protocol::codec::encode(&reply));
-                batch.waiting.push(Waiting::Answer(answer, reply));
+                batch.waiting.push(Waiting::Answer(answer, Bytes::from(reply)));
             }
         }
+    }
+
+    fn renewing(&mut self, ask: &RenewAsk) -> Vec<u8> {
+        let now = self.now();
+        codec::encode(&self.renewals.answer(ask, &self.fleet, &self.authority, now, clock::now()))
+    }
+
+    fn enrolling(&mut self, token: &TokenId, question: &[u8], batch: &mut Batch) -> Vec<u8> {
+        let (authority, root) = (&self.authority, &self.root);
+        let granted = self.tokens.answer(token, question, authority, &self.fleet, root, clock::now());
+        let reply = match granted {
+            Ok(granted) => {
+                batch.writes.extend(granted.writes);
+                let cluster = granted.cluster.clone();
+                self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
+                self.admit(&cluster);
+                granted.answer
+            }
+            Err(refused) => refused,
+        };
+        codec::encode(&reply)
     }
 
     fn joining(&mut self, request: JoinRequest, batch: &mut Batch) {
@@ -227,6 +284,20 @@ impl Controller {
         }
     }
 
+    fn revoking(&mut self, request: RevokeRequest, batch: &mut Batch) {
+        let RevokeRequest { cluster, reason, answer } = request;
+        let Some(key) = self.fleet.identity(&cluster) else {
+            drop(answer.send(None));
+            return;
+        };
+        let was_connected = self.fleet.is_connected(&cluster);
+        self.fleet_event(Event::Revoke(cluster.clone(), reason.clone()), batch);
+        self.admit(&cluster);
+        batch.writes.extend(self.tokens.void(&cluster));
+        let reason = self.fleet.revocation(&key).map_or(reason, |revocation| revocation.reason.clone());
+        batch.waiting.push(Waiting::Revoked(answer, Revoked { key, reason, was_connected }));
+    }
+
     fn fleet_event(&mut self, event: Event, batch: &mut Batch) {
         let now = self.now();
         batch.effects.extend(self.fleet.handle(now, event));
@@ -234,11 +305,10 @@ impl Controller {
 
     fn admit(&self, id: &ClusterId) {
         let mut admitted = lock(&self.admitted);
-        if self.fleet.admits(id) {
-            admitted.insert(id.clone());
-        } else {
-            admitted.remove(id);
-        }
+        match self.fleet.admitted_key(id) {
+            Some(key) => admitted.insert(id.clone(), key),
+            None => admitted.remove(id),
+        };
     }
 
     /// Stores everything at once, then sends, then shows, then acknowledges.
@@ -268,6 +338,7 @@ impl Controller {
                 Waiting::Message(done) => drop(done.send(())),
                 Waiting::Answer(answer, bytes) => drop(answer.send(bytes)),
                 Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
+                Waiting::Revoked(answer, revoked) => drop(answer.send(Some(revoked))),
             }
         }
         Ok(())
@@ -415,7 +486,12 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         Event::Application(id, _) => {
             Some(ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str()))
         }
-        Event::Enrolled(..) | Event::Connected(_) | Event::Gone(_) | Event::Said(..) | Event::Tick => None,
+        Event::Enrolled(..)
+        | Event::Revoke(..)
+        | Event::Connected(_)
+        | Event::Gone(_)
+        | Event::Said(..)
+        | Event::Tick => None,
     }
 }
 

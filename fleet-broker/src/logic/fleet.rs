@@ -5,6 +5,7 @@
 mod decide;
 pub mod messages;
 pub mod placement;
+mod revocation;
 pub mod rollout;
 mod signing;
 mod status;
@@ -20,7 +21,7 @@ use std::{
 use protocol::{
     codec,
     documents::{self, AppReport, Condition, Desired, DesiredRelease, Encoding},
-    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name},
+    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, KeyId, Name},
     keys::{PublicKey, SigningKey},
     limits,
     order::Order,
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 use decide::Removals;
+pub use revocation::Revocation;
 use rollout::Decision;
 
 /// How often every head is signed again.
@@ -48,6 +50,8 @@ pub enum Event {
     Application(AppId, Option<Application>),
     /// A cluster made its keys and joined.
     Enrolled(ClusterId, PublicKey),
+    /// An operator revoked the key that a cluster joined with, and said why.
+    Revoke(ClusterId, String),
     /// A cluster's connection is up.
     Connected(ClusterId),
     /// A cluster's connection is down.
@@ -146,11 +150,14 @@ pub enum DocumentKind {
     Report,
     /// From how many clusters an application was removed, and which approval that used up.
     Removals,
+    /// Why an identity key is believed no more.
+    Revocation,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Identity, Self::Desired, Self::Report, Self::Removals];
+    pub const ALL: [Self; 5] =
+        [Self::Identity, Self::Desired, Self::Report, Self::Removals, Self::Revocation];
 
     /// The kind's name in the store.
     pub const fn name(self) -> &'static str {
@@ -159,6 +166,7 @@ impl DocumentKind {
             Self::Desired => "desired",
             Self::Report => "report",
             Self::Removals => "removals",
+            Self::Revocation => "revocation",
         }
     }
 }
@@ -173,6 +181,7 @@ pub struct Fleet {
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
     removals: BTreeMap<AppId, Removals>,
+    revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
     /// Statuses as they were last put out.
     shown: status::Shown,
@@ -263,6 +272,7 @@ impl Fleet {
             applications: BTreeMap::new(),
             bundles: BTreeMap::new(),
             removals: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
             shown: status::Shown::default(),
             changed: Changed::default(),
@@ -297,6 +307,11 @@ impl Fleet {
                 let removals = codec::decode("removals", bytes).map_err(|error| wrong(chain(&error)))?;
                 self.removals.insert(id, removals);
             }
+            DocumentKind::Revocation => {
+                let id = key.parse::<KeyId>().map_err(|error| wrong(error.to_string()))?;
+                let revocation = codec::decode("revocation", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.revoked.insert(id, revocation);
+            }
         }
         Ok(())
     }
@@ -309,6 +324,7 @@ impl Fleet {
             Event::Bundle(tenant, name, record) => self.bundle_changed(tenant, name, record),
             Event::Application(id, application) => self.application_changed(id, application),
             Event::Enrolled(id, identity) => self.enrolled(id, identity, &mut effects),
+            Event::Revoke(id, reason) => self.revoke(now, id, reason, &mut effects),
             Event::Connected(id) => self.presence(id, true, &mut effects),
             Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
@@ -318,10 +334,17 @@ impl Fleet {
         effects
     }
 
-    /// Whether a cluster may connect: registered, accepted and joined.
+    /// With which identity key a cluster may connect: it is registered, accepted and joined, and the key is not
+    /// revoked.
+    pub fn admitted_key(&self, id: &ClusterId) -> Option<KeyId> {
+        let cluster = self.clusters.get(id).filter(|cluster| cluster.registered && cluster.accepted)?;
+        let key = cluster.identity.as_ref()?.id();
+        (!self.revoked.contains_key(&key)).then_some(key)
+    }
+
+    /// Whether a cluster may connect at all.
     pub fn admits(&self, id: &ClusterId) -> bool {
-        let cluster = self.clusters.get(id);
-        cluster.is_some_and(|cluster| cluster.registered && cluster.accepted && cluster.identity.is_some())
+        self.admitted_key(id).is_some()
     }
 
     /// Whether a cluster is registered, and whether it has joined already.
@@ -434,13 +457,17 @@ impl Fleet {
 
     fn enrolled(&mut self, id: ClusterId, identity: PublicKey, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        cluster.identity = Some(identity);
+        let before = cluster.identity.replace(identity);
         let bytes = Some(identity.as_bytes().to_vec());
         effects.push(Effect::Store(vec![Document {
             kind: DocumentKind::Identity,
             key: id.to_string(),
             bytes,
         }]));
+        // Who is connected with the key before is somebody else now.
+        if cluster.connected && before != Some(identity) {
+            effects.push(Effect::Kick(id.clone()));
+        }
         self.changed.clusters.insert(id);
     }
 

@@ -26,6 +26,7 @@ use edgefleet::{
 };
 use fleet_broker::{
     keys::{self, Charter, ROOT_FILE},
+    pki::CERTIFICATE_LIFETIME,
     resources::{APPROVE_ANNOTATION, Assignment, AssignmentState, AssignmentStatus, Cluster},
     serve::{self, Running, ServeConfig},
 };
@@ -78,6 +79,7 @@ pub(crate) struct Site {
     hub: Option<Running>,
     hub_program: Option<Process>,
     ports: Ports,
+    certificate_lifetime: Duration,
     agent: Option<Process>,
     released: u64,
     /// What was built, and may stand on the shared cluster.
@@ -100,11 +102,20 @@ impl Site {
 
     /// [`Site::start`] with releases that may reach these namespaces too.
     pub(crate) async fn start_with(promise: &str, namespaces: &[&str]) -> Result<Self> {
+        Self::start_at(promise, namespaces, CERTIFICATE_LIFETIME).await
+    }
+
+    /// [`Site::start`] with certificates that last so long.
+    pub(crate) async fn start_short(promise: &str, certificate_lifetime: Duration) -> Result<Self> {
+        Self::start_at(promise, &[], certificate_lifetime).await
+    }
+
+    async fn start_at(promise: &str, namespaces: &[&str], certificate_lifetime: Duration) -> Result<Self> {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
         make_keys(folder.path(), &name, namespaces)?;
         let director = folder.path().join(KEYS).join("director.key");
-        let hub = start_hub(folder.path(), Ports::default(), &director).await?;
+        let hub = start_hub(folder.path(), Ports::default(), &director, certificate_lifetime).await?;
         let ports = Ports {
             api: hub.api.port(),
             broker: hub.addresses.clusters.port(),
@@ -127,6 +138,7 @@ impl Site {
             hub,
             hub_program,
             ports,
+            certificate_lifetime,
             agent,
             released,
             apps,
@@ -138,7 +150,7 @@ impl Site {
     }
 
     /// Registers the cluster and lets the agent join, whose way to the hub then is the link that can be cut.
-    async fn join(&self) -> Result<()> {
+    pub(crate) async fn join(&self) -> Result<()> {
         let cluster = ClusterId::new(&*self.name)?;
         self.operator.add_cluster(&cluster, &[("stage".to_owned(), "test".to_owned())]).await?;
         let code = self.operator.join_code(&cluster).await?.to_string();
@@ -224,7 +236,8 @@ impl Site {
     /// Starts the hub again, on the same folder and ports.
     pub(crate) async fn start_hub(&mut self) -> Result<()> {
         let director = self.folder.path().join(KEYS).join("director.key");
-        self.hub = Some(start_hub(self.folder.path(), self.ports, &director).await?);
+        self.hub =
+            Some(start_hub(self.folder.path(), self.ports, &director, self.certificate_lifetime).await?);
         Ok(())
     }
 
@@ -545,7 +558,12 @@ pub(crate) fn sign_root(root: &Root, signers: &[&SigningKey]) -> Vec<u8> {
     cose::sign_many(binding, &codec::encode(root), signers)
 }
 
-async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Running> {
+async fn start_hub(
+    folder: &Path,
+    ports: Ports,
+    director: &Path,
+    certificate_lifetime: Duration,
+) -> Result<Running> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let config = ServeConfig {
         directory: folder.join("hub"),
@@ -555,6 +573,7 @@ async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Runni
         advertise: "127.0.0.1".to_owned(),
         root: fs::read(folder.join(KEYS).join(ROOT_FILE))?,
         director: keys::load_signing_key(director)?.key,
+        certificate_lifetime,
     };
     Ok(serve::start(config).await?)
 }

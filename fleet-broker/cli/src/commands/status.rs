@@ -39,6 +39,9 @@ impl Status {
             with("Available"),
         );
         context.output.line(&line)?;
+        for (cluster, reason) in clusters.iter().filter_map(revoked) {
+            context.output.line(&format!("{cluster} is revoked: {reason}"))?;
+        }
         let rows = applications.iter().map(|application| {
             let status = application.status.clone().unwrap_or_default();
             let counts = status.clusters.unwrap_or_default();
@@ -75,6 +78,13 @@ impl Status {
         }
         Ok(())
     }
+}
+
+/// Name and reason of a cluster whose key is revoked.
+fn revoked(cluster: &Cluster) -> Option<(&str, &str)> {
+    let conditions: &[Condition] = cluster.status.as_ref().map_or(&[], |status| &status.conditions);
+    let revoked = conditions.iter().find(|one| one.type_ == "Revoked" && one.status == "True")?;
+    Some((cluster.metadata.name.as_deref()?, &revoked.message))
 }
 
 fn holds(cluster: &Cluster, kind: &str) -> bool {

@@ -10,6 +10,7 @@ use std::{
 use edgefleet::{clock, hub::Hub};
 use fleet_broker::{
     keys::{self, Charter},
+    pki::CERTIFICATE_LIFETIME,
     serve::{self, Running, ServeConfig},
 };
 use protocol::ids::{ClusterId, FleetId, Name};
@@ -55,6 +56,7 @@ impl Fleet {
             advertise: "127.0.0.1".to_owned(),
             root: fs::read(desk.path("keys/root.cose")).unwrap(),
             director: keys::load_signing_key(&desk.path("keys/director.key")).unwrap().key,
+            certificate_lifetime: CERTIFICATE_LIFETIME,
         };
         let (hub, operator) = runtime.block_on(async {
             let hub = serve::start(config).await.unwrap();

@@ -145,7 +145,12 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         Event::Bundle(tenant, name, _) => Some((0, format!("{tenant}/{name}"))),
         Event::Cluster(id, _) => Some((1, id.to_string())),
         Event::Application(id, _) => Some((2, id.to_string())),
-        Event::Enrolled(..) | Event::Connected(_) | Event::Gone(_) | Event::Said(..) | Event::Tick => None,
+        Event::Enrolled(..)
+        | Event::Revoke(..)
+        | Event::Connected(_)
+        | Event::Gone(_)
+        | Event::Said(..)
+        | Event::Tick => None,
     }
 }
 

@@ -219,6 +219,7 @@ fn what_was_known_can_be_taken_out_again() {
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)
+        | Event::Revoke(..)
         | Event::Tick => panic!("takes nothing out: {event:?}"),
     };
     assert_eq!(removals.iter().map(names).collect::<Vec<_>>(), ["tower-1", "gateway-1", "radio/gateway"]);
