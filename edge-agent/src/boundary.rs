@@ -36,6 +36,8 @@ pub(crate) enum At {
     Publish,
     /// A message from the hub is about to be acknowledged.
     Acknowledge,
+    /// A file is about to be written, to get its name, or to be followed by what builds on it.
+    File,
 }
 
 /// The boundaries an agent passes. Clones count together.

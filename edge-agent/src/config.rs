@@ -5,6 +5,7 @@
 //! fleet = "north"
 //! root = "3b0c…"                 # digest of the root document that was pinned when joining
 //! broker = "hub.example.com:8883"
+//! enrol = "hub.example.com:8884"  # where the certificate is renewed; the broker's host and 8884 if not given
 //! kubernetes = "in-cluster"      # or the path of a kubeconfig
 //! heartbeat_seconds = 3600
 //! keepalive_seconds = 600
@@ -17,7 +18,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `identity.key` | the seed of the key that signs reports, in hexadecimal; 0600 |
-//! | `connection.key`, `connection.pem` | key (0600) and certificate of the connection to the hub |
+//! | `connection.pem` | certificate and key of the connection to the hub, replaced together; 0600 |
 //! | `ca.pem` | the hub's certificate authority |
 //! | `root.cose` | the root document in force |
 //! | `journal`, `journal-wal` | what the agent knows: an SQLite database |
@@ -35,6 +36,9 @@ use serde::{Deserialize, Serialize};
 /// Where an agent keeps its state if nothing else is said.
 pub const STATE: &str = "/var/lib/edgefleet";
 
+/// Where hubs give certificates unless they are told otherwise.
+const ENROL_PORT: u16 = 8884;
+
 /// Largest configuration file.
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -51,6 +55,9 @@ pub struct Config {
     pub root: Digest,
     /// Where the hub listens for enrolled clusters.
     pub broker: Address,
+    /// Where the hub gives certificates, if not where every hub does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrol: Option<Address>,
     /// The state directory; the configuration file's own if not given.
     #[serde(default)]
     pub state: PathBuf,
@@ -176,6 +183,12 @@ impl Config {
         toml::to_string(self)
     }
 
+    /// Where the hub gives certificates.
+    pub fn enrol(&self) -> Address {
+        let usual = || Address { host: self.broker.host.clone(), port: ENROL_PORT };
+        self.enrol.clone().unwrap_or_else(usual)
+    }
+
     /// Files of the state directory.
     pub fn state_dir(&self) -> StateDir {
         StateDir::new(&self.state)
@@ -203,14 +216,14 @@ impl StateDir {
         self.0.join("identity.key")
     }
 
-    /// Key of the connection to the hub.
-    pub fn connection_key(&self) -> PathBuf {
-        self.0.join("connection.key")
+    /// Certificate and key of the connection to the hub: one file, so that one never stands without the other.
+    pub fn connection(&self) -> PathBuf {
+        self.0.join("connection.pem")
     }
 
-    /// Certificate of the connection to the hub.
-    pub fn connection_certificate(&self) -> PathBuf {
-        self.0.join("connection.pem")
+    /// Where versions before 0.2 kept the key of the connection, beside its certificate.
+    pub(crate) fn former_connection_key(&self) -> PathBuf {
+        self.0.join("connection.key")
     }
 
     /// The hub's certificate authority.
@@ -350,6 +363,7 @@ mod tests {
         assert_eq!(config.kubernetes, Kubernetes::InCluster);
         assert_eq!((config.heartbeat_seconds, config.keepalive_seconds), (3600, 600));
         assert_eq!(config.broker, Address { host: "hub".into(), port: 8883 });
+        assert_eq!(config.enrol(), Address { host: "hub".into(), port: 8884 });
         assert_eq!(Config::parse(&config.to_text().unwrap()).unwrap(), config);
     }
 
@@ -380,16 +394,16 @@ mod tests {
         };
         check(
             "hartbeat_seconds = 60\n",
-            &["line 5", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
+            &["line 6", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
         );
-        check("log = \"xml\"\n", &["line 5", "unknown variant `xml`", "text"]);
-        check("heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = -1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = \"1h\"\n", &["line 5", "invalid type: string \"1h\""]);
-        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
-        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
-        check("cluster = \"twice\"\n", &["line 5", "duplicate key"]);
-        check("broker", &["line 5"]);
+        check("log = \"xml\"\n", &["line 6", "unknown variant `xml`", "text"]);
+        check("heartbeat_seconds = 1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = -1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = \"1h\"\n", &["line 6", "invalid type: string \"1h\""]);
+        check("keepalive_seconds = 600000\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
+        check("keepalive_seconds = 4\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
+        check("cluster = \"twice\"\n", &["line 6", "duplicate key"]);
+        check("broker", &["line 6"]);
     }
 
     #[test]

@@ -91,13 +91,15 @@ pub struct Driver<C> {
     handled: Duration,
 }
 
-/// What is wrong with the journal.
+/// What is wrong with the journal, and with the certificate.
 #[derive(Debug, Default)]
 struct Trouble {
     /// What was found damaged, since this process started.
     damage: Option<String>,
     /// The last write that failed, until one succeeds.
     failed: Option<Condition>,
+    /// Why the certificate was not renewed, until it is.
+    certificate: Option<Condition>,
     /// How many failed in a row.
     times: u32,
     /// Nothing is done until then.
@@ -117,7 +119,7 @@ impl Trouble {
     fn conditions(&self) -> Vec<Condition> {
         let damage = self.damage.iter();
         let damage = damage.map(|problem| report::condition("JournalLost", true, "JournalDamaged", problem));
-        self.failed.iter().cloned().chain(damage).collect()
+        self.failed.iter().chain(&self.certificate).cloned().chain(damage).collect()
     }
 }
 
@@ -274,6 +276,10 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
                 self.trouble.deaf = false;
                 self.hub = HubStatus { connected: false, reason: reason.clone(), since: now.wall };
                 Some(Event::Disconnected { reason })
+            }
+            FromHub::Certificate(trouble) => {
+                self.trouble.certificate = trouble;
+                Some(Event::Journal(self.trouble.conditions()))
             }
             FromHub::Up | FromHub::Message { .. } if self.trouble.deaf => None,
             FromHub::Up => {

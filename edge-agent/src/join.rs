@@ -4,9 +4,8 @@
 //! try was cut off. The configuration comes last: without it the machine has not joined.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,9 +20,11 @@ use protocol::{
 use zeroize::Zeroizing;
 
 use crate::{
+    boundary::Boundaries,
     clock::{self, NoRandom},
     config::{Address, Config, Kubernetes, LogFormat, LogLevel, StateDir},
     enrol::{Bootstrap, EnrolError, KeyAndRequest},
+    files,
     run::{RunError, read_key},
     tls,
 };
@@ -97,8 +98,8 @@ pub async fn join(code: &JoinCode, state: &StateDir, kubernetes: Kubernetes) -> 
     if tls::pin(ca.as_bytes()) != Some(code.ca_pin) {
         return Err(JoinError::Answer("it names another certificate authority than the join code"));
     }
-    write_secret(&state.connection_key(), connection.key_pem.as_bytes())?;
-    write(&state.connection_certificate(), certificate.as_bytes(), 0o644)?;
+    let both = Zeroizing::new([certificate.as_bytes(), connection.key_pem.as_bytes()].concat());
+    write_secret(&state.connection(), &both)?;
     write(&state.ca(), ca.as_bytes(), 0o644)?;
     write(&state.root(), &root, 0o644)?;
     write(&config, text.as_bytes(), 0o644)?;
@@ -120,6 +121,7 @@ fn config_of(code: &JoinCode, kubernetes: Kubernetes) -> Result<String, JoinErro
         fleet: code.fleet.clone(),
         root: code.root,
         broker: Address::try_from(code.broker.clone()).map_err(JoinError::Address)?,
+        enrol: Some(Address::try_from(code.enrol.clone()).map_err(JoinError::Address)?),
         state: PathBuf::new(),
         kubernetes,
         heartbeat_seconds: 3600,
@@ -159,19 +161,9 @@ fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), JoinError> {
     write(path, bytes, 0o600)
 }
 
-/// Writes a file so that it is there as a whole or not at all, also after a power cut.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), JoinError> {
-    let temporary = path.with_extension("new");
-    let written = || -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
-    };
-    written().map_err(|source| JoinError::Write { path: path.to_owned(), source })
+    let written = files::write(path, bytes, mode, &Boundaries::default());
+    written.map_err(|source| JoinError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

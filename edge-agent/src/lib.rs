@@ -10,11 +10,13 @@ pub mod control;
 pub mod driver;
 pub mod enrol;
 pub mod execute;
+mod files;
 pub mod join;
 pub mod journal;
 pub mod link;
 pub mod logic;
 pub mod pack;
+mod renew;
 mod run;
 pub mod status;
 #[cfg(test)]

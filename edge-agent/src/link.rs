@@ -26,12 +26,12 @@ use protocol::{
 };
 use rustls::ClientConfig;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, timeout},
 };
 use zeroize::Zeroizing;
 
-use self::connection::{Connection, Current};
+use self::connection::{Connection, Current, End};
 pub(crate) use self::exchange::{Exchange, exchange};
 pub use self::{backoff::Backoff, exchange::ExchangeError};
 use crate::tls::{self, TlsError};
@@ -60,10 +60,8 @@ pub struct LinkConfig {
     pub host: String,
     /// The hub's port for enrolled clusters.
     pub port: u16,
-    /// The cluster's certificate (PEM). Read on each connect, so that a renewed one is used.
-    pub certificate: PathBuf,
-    /// Its private key (PEM).
-    pub key: PathBuf,
+    /// The cluster's certificate and its private key (PEM). Read on each connect, so that a renewed one is used.
+    pub identity: PathBuf,
     /// The CA the hub's certificate is verified against (PEM).
     pub trusted_ca: PathBuf,
     /// Seconds of silence after which either side pings.
@@ -72,6 +70,8 @@ pub struct LinkConfig {
     pub connect_within: Duration,
     /// Waiting times between attempts.
     pub backoff: Backoff,
+    /// Ends such a wait: there is a new certificate.
+    pub renewed: Arc<Notify>,
 }
 
 /// What happens on the link, in order.
@@ -86,6 +86,8 @@ pub enum LinkEvent {
     Down {
         /// Why, for the log and the operator.
         reason: String,
+        /// Whether it may be the certificate that the hub did not take.
+        refused: bool,
         /// When the next attempt is made.
         retry_in: Duration,
     },
@@ -233,24 +235,25 @@ impl Keeper {
         let mut failures = 0_u32;
         for number in 1.. {
             let started = Instant::now();
-            let reason = self.connect(number).await;
+            let End { reason, refused } = self.connect(number).await;
             self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
             failures = if started.elapsed() >= GOOD_AFTER { 1 } else { failures.saturating_add(1) };
             let retry_in = self.config.backoff.delay(failures);
-            if self.events.send(LinkEvent::Down { reason, retry_in }).await.is_err() {
+            if self.events.send(LinkEvent::Down { reason, refused, retry_in }).await.is_err() {
                 return;
             }
-            if timeout(retry_in, until_stopped(&mut self.stopped)).await.is_ok() {
-                return;
+            tokio::select! {
+                () = until_stopped(&mut self.stopped) => return,
+                _ = timeout(retry_in, self.config.renewed.notified()) => {}
             }
         }
     }
 
     /// Runs one connection and says why it ended.
-    async fn connect(&mut self, number: u64) -> String {
+    async fn connect(&mut self, number: u64) -> End {
         let tls = match identity(&self.config) {
             Ok(tls) => tls,
-            Err(error) => return chain(&error),
+            Err(error) => return End { reason: chain(&error), refused: false },
         };
         let connection =
             Connection { config: &self.config, events: &self.events, current: &self.current, number };
@@ -266,9 +269,8 @@ async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
 
 fn identity(config: &LinkConfig) -> Result<Arc<ClientConfig>, LinkError> {
     let ca = read(&config.trusted_ca)?;
-    let certificate = read(&config.certificate)?;
-    let key = Zeroizing::new(read(&config.key)?);
-    tls::enrolled(&ca, &certificate, &key).map_err(LinkError::Tls)
+    let identity = Zeroizing::new(read(&config.identity)?);
+    tls::enrolled(&ca, &identity, &identity).map_err(LinkError::Tls)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LinkError> {

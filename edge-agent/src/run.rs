@@ -11,7 +11,10 @@ use protocol::{
     keys::SigningKey,
     verify::{Trust, VerifyError},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -22,10 +25,11 @@ use crate::{
     config::{Config, StateDir},
     control::{self, ControlError},
     driver::{DriveError, Driver, Setup},
-    journal,
+    files, journal,
     link::{Backoff, LinkConfig, LinkError},
     logic::agent::Identity,
-    uplink,
+    renew::Renewer,
+    uplink::{self, OverMqtt},
 };
 
 /// How long connecting to the hub may take: a name look-up, TCP and TLS at 600 ms each way, and the hub's
@@ -95,6 +99,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let state = config.state_dir();
+    files::join_connection(&state, &boundaries)
+        .map_err(|source| RunError::Read { path: state.connection(), source })?;
     let setup = Setup {
         identity: identity(&config, &state)?,
         trust: trust(&config, &state)?,
@@ -103,13 +109,17 @@ pub async fn run(
         boundaries,
     };
     let (asks, asked) = mpsc::channel(ASKS);
-    let (hub, carrier) = uplink::over_mqtt(link_config(&config, &state).map_err(DriveError::Random)?)?;
+    let link = link_config(&config, &state).map_err(DriveError::Random)?;
+    let renewer = renewer(&config, &setup, state.clone(), Arc::clone(&link.renewed));
+    let OverMqtt { uplink, carrier, word, notices } = uplink::over_mqtt(link)?;
     // The journal's lock comes first: it tells whether another agent has the control socket.
-    let driver = Driver::new(setup, cluster, hub, asked)?;
+    let driver = Driver::new(setup, cluster, uplink, asked)?;
     let serving = tokio::spawn(control::serve(control::listen(&state.control())?, asks));
+    let renewing = tokio::spawn(renewer.run(word, notices));
     info!(cluster = %config.cluster, version = VERSION, "running");
     let ended = driver.run(shutdown).await;
     serving.abort();
+    renewing.abort();
     if timeout(FAREWELL, carrier).await.is_err() {
         warn!("the hub was left without a goodbye");
     }
@@ -129,6 +139,18 @@ fn identity(config: &Config, state: &StateDir) -> Result<Identity, RunError> {
     })
 }
 
+fn renewer(config: &Config, setup: &Setup, state: StateDir, renewed: Arc<Notify>) -> Renewer {
+    Renewer {
+        fleet: config.fleet.clone(),
+        cluster: config.cluster.clone(),
+        identity: Arc::clone(&setup.identity.key),
+        state,
+        hub: config.enrol(),
+        boundaries: setup.boundaries.clone(),
+        renewed,
+    }
+}
+
 fn trust(config: &Config, state: &StateDir) -> Result<Trust, RunError> {
     let path = state.root();
     let bytes = read(&path)?;
@@ -141,12 +163,12 @@ fn link_config(config: &Config, state: &StateDir) -> Result<LinkConfig, NoRandom
         cluster: config.cluster.clone(),
         host: config.broker.host.clone(),
         port: config.broker.port,
-        certificate: state.connection_certificate(),
-        key: state.connection_key(),
+        identity: state.connection(),
         trusted_ca: state.ca(),
         keepalive_seconds: config.keepalive_seconds,
         connect_within: CONNECT_WITHIN,
         backoff: Backoff { first: FIRST_WAIT, cap: LONGEST_WAIT, seed },
+        renewed: Arc::default(),
     })
 }
 

@@ -12,9 +12,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use protocol::ids::Digest;
+use protocol::{ids::Digest, renew::Validity, time::UnixSeconds};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
@@ -29,6 +30,9 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime, pem, pem::PemObject as _,
 };
 use tracing::warn;
+
+/// The end of the year 9999 in seconds since 1970: the last date that a certificate can name.
+const LONG_AFTER: u64 = 253_402_300_799;
 
 /// A certificate or key that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,18 +53,12 @@ pub enum TlsError {
 
 /// TLS of an enrolled cluster: it trusts `ca` and shows its own certificate, all in PEM.
 pub(crate) fn enrolled(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for ca in CertificateDer::pem_slice_iter(ca) {
-        roots.add(ca.map_err(TlsError::Ca)?).map_err(TlsError::Refused)?;
-    }
-    if roots.is_empty() {
-        return Err(TlsError::Ca(pem::Error::NoItemsFound));
-    }
+    let roots = roots(ca)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
         .map_err(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
-    let verifier = Arc::new(HubVerifier::new(Trust::Roots(Arc::new(roots))));
+    let verifier = Arc::new(HubVerifier::new(Trust::Roots(roots)));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Refused)?;
@@ -212,6 +210,32 @@ fn pin_of(anchor: &TrustAnchor<'_>) -> Digest {
     }
     der.extend_from_slice(content);
     Digest::of(&der)
+}
+
+/// From when until when a cluster's certificate is good, both in PEM. WebPKI names the date against which a certificate
+/// fails, so it is asked long before and long after, which saves this program a parser.
+pub(crate) fn validity(ca: &[u8], certificate: &[u8]) -> Result<Validity, TlsError> {
+    let certificate = CertificateDer::from_pem_slice(certificate).map_err(TlsError::Certificate)?;
+    let webpki =
+        WebPkiServerVerifier::builder_with_provider(roots(ca)?, Arc::new(ring::default_provider())).build();
+    let unreadable = || TlsError::Refused(Error::InvalidCertificate(CertificateError::BadEncoding));
+    let webpki = webpki.map_err(|error| TlsError::Refused(Error::General(error.to_string())))?;
+    let date_near = |seconds: u64| {
+        let then = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let name = ServerName::try_from("localhost").map_err(|_| unreadable())?;
+        let verdict = webpki.verify_server_cert(&certificate, &[], &name, &[], then);
+        let date = verdict.err().as_ref().and_then(within_its_dates).ok_or_else(unreadable)?;
+        Ok(UnixSeconds(date.as_secs()))
+    };
+    Ok(Validity { not_before: date_near(0)?, not_after: date_near(LONG_AFTER)? })
+}
+
+fn roots(ca: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(ca) {
+        roots.add(ca.map_err(TlsError::Ca)?).map_err(TlsError::Refused)?;
+    }
+    if roots.is_empty() { Err(TlsError::Ca(pem::Error::NoItemsFound)) } else { Ok(Arc::new(roots)) }
 }
 
 /// The pin of a certificate authority in PEM; none if it is not one certificate.

@@ -1,10 +1,16 @@
 //! What passes between an agent and its hub, whatever carries it: MQTT, or a channel to a hub in the same
 //! process.
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tracing::{debug, warn};
 
-use protocol::topics::{Downward, Upward};
+use protocol::{
+    documents::Condition,
+    topics::{Downward, Upward},
+};
 
 use crate::link::{AckToken, Link, LinkConfig, LinkError, LinkEvent, PublishError};
 
@@ -22,6 +28,8 @@ pub enum FromHub {
         /// Why, and what happens next.
         reason: String,
     },
+    /// What is wrong with renewing the certificate, from now on; nothing if it was renewed.
+    Certificate(Option<Condition>),
     /// The hub said something.
     Message {
         /// What about.
@@ -76,12 +84,47 @@ pub fn channel() -> (Uplink, HubSide) {
     (Uplink { events, commands }, HubSide { events: to_agent, commands: from_agent })
 }
 
-/// An uplink over MQTT. The task ends, with a goodbye to the hub, when the uplink is dropped.
-pub fn over_mqtt(config: LinkConfig) -> Result<(Uplink, JoinHandle<()>), LinkError> {
+/// What the hub thinks of the certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HubWord {
+    /// It was not asked yet.
+    #[default]
+    Nothing,
+    /// A connection came up with it.
+    Welcome,
+    /// The last attempt failed, and it may be the reason.
+    NotThisCertificate,
+}
+
+/// Tells the agent how it is with its certificate, as long as there is a link.
+pub(crate) struct Notices(mpsc::WeakSender<FromHub>);
+
+impl Notices {
+    pub(crate) async fn certificate(&self, trouble: Option<Condition>) {
+        if let Some(agent) = self.0.upgrade() {
+            // The agent is gone if this fails.
+            let _sent = agent.send(FromHub::Certificate(trouble)).await;
+        }
+    }
+}
+
+/// An uplink over MQTT.
+pub(crate) struct OverMqtt {
+    pub(crate) uplink: Uplink,
+    /// Ends, with a goodbye to the hub, when the uplink is dropped.
+    pub(crate) carrier: JoinHandle<()>,
+    pub(crate) word: watch::Receiver<HubWord>,
+    pub(crate) notices: Notices,
+}
+
+/// Starts a link, and what carries it to the agent.
+pub(crate) fn over_mqtt(config: LinkConfig) -> Result<OverMqtt, LinkError> {
     let (uplink, hub) = channel();
+    let (to_renewer, word) = watch::channel(HubWord::Nothing);
+    let notices = Notices(hub.events.downgrade());
     let (link, events) = Link::start(config.clone())?;
-    let carrier = Carrier { config, link, events, hub, connection: None };
-    Ok((uplink, tokio::spawn(carrier.run())))
+    let carrier = Carrier { config, link, events, hub, word: to_renewer, connection: None };
+    Ok(OverMqtt { uplink, carrier: tokio::spawn(carrier.run()), word, notices })
 }
 
 struct Carrier {
@@ -89,6 +132,7 @@ struct Carrier {
     link: Link,
     events: mpsc::Receiver<LinkEvent>,
     hub: HubSide,
+    word: watch::Sender<HubWord>,
     connection: Option<u64>,
 }
 
@@ -123,10 +167,14 @@ impl Carrier {
         let told = match event {
             LinkEvent::Up { connection } => {
                 self.connection = Some(connection);
+                self.word.send_replace(HubWord::Welcome);
                 FromHub::Up
             }
-            LinkEvent::Down { reason, retry_in } => {
+            LinkEvent::Down { reason, refused, retry_in } => {
                 self.connection = None;
+                if refused {
+                    self.word.send_replace(HubWord::NotThisCertificate);
+                }
                 FromHub::Down { reason: format!("{reason}; next attempt in {} s", retry_in.as_secs()) }
             }
             LinkEvent::Message { topic, payload, ack, .. } => {
@@ -148,12 +196,12 @@ impl Carrier {
     }
 
     async fn reconnect(self) -> Option<Self> {
-        let Self { config, link, hub, .. } = self;
+        let Self { config, link, hub, word, .. } = self;
         link.stop().await;
         let down = FromHub::Down { reason: "connecting anew".to_owned() };
         let _sent = hub.events.send(down).await;
         match Link::start(config.clone()) {
-            Ok((link, events)) => Some(Self { config, link, events, hub, connection: None }),
+            Ok((link, events)) => Some(Self { config, link, events, hub, word, connection: None }),
             Err(error) => {
                 warn!(%error, "the link to the hub cannot be started again");
                 None

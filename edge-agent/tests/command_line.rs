@@ -23,7 +23,9 @@ const NOBODY: u32 = 65534;
 /// A configuration with all that it must have.
 fn minimal() -> String {
     let root = "00".repeat(32);
-    format!("cluster = \"tower-1\"\nfleet = \"north\"\nroot = \"{root}\"\nbroker = \"hub:8883\"\n")
+    format!(
+        "cluster = \"tower-1\"\nfleet = \"north\"\nroot = \"{root}\"\nbroker = \"hub:8883\"\nenrol = \"hub:8884\"\n"
+    )
 }
 
 /// Runs the program in `folder`; it must end with this code and say all of this, the folder's name left out.
@@ -49,12 +51,12 @@ fn a_configuration_is_refused_by_line_and_key() {
     let cases: [(String, &[&str]); 9] = [
         (
             minimal() + "hartbeat_seconds = 60\n",
-            &["line 5", "unknown field `hartbeat_seconds`", "`heartbeat_seconds`"],
+            &["line 6", "unknown field `hartbeat_seconds`", "`heartbeat_seconds`"],
         ),
-        (minimal() + "log = \"xml\"\n", &["line 5", "log = \"xml\"", "expected `text` or `json`"]),
-        (minimal() + "heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to "]),
-        (minimal() + "keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]),
-        (minimal() + "log_level\n", &["line 5", "expected `=`"]),
+        (minimal() + "log = \"xml\"\n", &["line 6", "log = \"xml\"", "expected `text` or `json`"]),
+        (minimal() + "heartbeat_seconds = 1\n", &["line 6", "heartbeat_seconds is 10 to "]),
+        (minimal() + "keepalive_seconds = 600000\n", &["line 6", "keepalive_seconds is 5 to 65535"]),
+        (minimal() + "log_level\n", &["line 6", "expected `=`"]),
         (minimal().replace("hub:8883", "hub"), &["line 4", "write host:port, such as hub.example.com:8883"]),
         (minimal().replace("tower-1", "T 1"), &["line 1", "use 3 to 63 of a-z, 0-9 and '-'"]),
         (minimal().replace("0000", "00"), &["line 3", "it must be 32 bytes long"]),

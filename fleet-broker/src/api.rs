@@ -35,6 +35,7 @@ mod openapi;
 mod params;
 mod read;
 mod reply;
+mod revoke;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,7 @@ struct Api {
     backups: Arc<Semaphore>,
     /// What backups are made of.
     backup: Option<Arc<backup::Source>>,
-    /// Where the fleet is asked: for join codes, and about its recovery.
+    /// Where the fleet is asked: for join codes and revocations, and about its recovery.
     questions: mpsc::Sender<Question>,
     /// By whose word releases are believed.
     trust: Option<Arc<Trust>>,
@@ -105,6 +106,7 @@ pub fn router(
         .route("/apis/edgefleet.dev", get(discovery::group))
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/revoke", post(revoke::create))
         .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
         .route("/openapi/v2", get(openapi::nothing))
         .route("/openapi/v3", get(openapi::index))

@@ -1,7 +1,7 @@
 //! Drives the fleet core: what happens comes in, what it decides is stored, sent and shown, in this order.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -9,10 +9,12 @@ use std::{
 use apimachinery::selector::Selector;
 use bytes::Bytes;
 use protocol::{
+    codec,
     documents::{Chunk, Encoding},
     enrol::JoinCode,
-    ids::{AppId, ClusterId, Digest, Name},
+    ids::{AppId, ClusterId, Digest, KeyId, Name, TokenId},
     limits,
+    renew::RenewAsk,
     time::{Now, UnixSeconds},
     topics::Downward,
 };
@@ -31,6 +33,8 @@ use crate::{
         registry::{Change, Object, ObjectKey, Projection},
     },
     pki::CertificateAuthority,
+    presented::OwnCertificate,
+    renewal::Renewals,
     resources::{self, APPROVE_ANNOTATION, Kind},
     store::{StoreError, Write},
     transport::{Transport, TransportEvent},
@@ -48,8 +52,30 @@ const BATCH: usize = 256;
 /// Registry changes read at once.
 const CHANGES: usize = 1024;
 
-/// Clusters that may connect, shared with the listener that asks.
-pub(crate) type Admitted = Arc<Mutex<BTreeSet<ClusterId>>>;
+/// Clusters that may connect, each with its identity key alone; shared with the listener that asks.
+pub(crate) type Admitted = Arc<Mutex<BTreeMap<ClusterId, KeyId>>>;
+
+/// Asks to revoke the key that a cluster joined with.
+#[derive(Debug)]
+pub struct RevokeRequest {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// What others are to know.
+    pub reason: String,
+    /// Takes what was done, once it is durable; none if no such cluster has joined.
+    pub answer: oneshot::Sender<Option<Revoked>>,
+}
+
+/// A key that is revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The key.
+    pub key: KeyId,
+    /// Why: if it was revoked before, what was said then.
+    pub reason: String,
+    /// Whether its connection was ended now.
+    pub was_connected: bool,
+}
 
 /// Asks for a join code.
 #[derive(Debug)]
@@ -65,6 +91,8 @@ pub struct JoinRequest {
 pub enum Question {
     /// For a join code.
     Join(JoinRequest),
+    /// To believe a cluster's identity key no more.
+    Revoke(RevokeRequest),
     /// How far it is with a recovery, if it is in one.
     Standing(oneshot::Sender<Option<Standing>>),
     /// To accept what it learned in a recovery.
@@ -84,6 +112,8 @@ pub(crate) struct Controller {
     pub(crate) authority: CertificateAuthority,
     pub(crate) root: Vec<u8>,
     pub(crate) tokens: Tokens,
+    pub(crate) renewals: Renewals,
+    pub(crate) own: OwnCertificate,
     pub(crate) join: enrolment::Hub,
     pub(crate) admitted: Admitted,
     pub(crate) started: Instant,
@@ -96,6 +126,7 @@ enum Waiting {
     Answer(oneshot::Sender<Bytes>, Bytes),
     Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
     Standing(oneshot::Sender<Option<Standing>>, Option<Box<Standing>>),
+    Revoked(oneshot::Sender<Option<Revoked>>, Revoked),
 }
 
 /// What one batch of events leads to.
@@ -137,7 +168,10 @@ impl Controller {
                         self.transport_event(event, &mut batch);
                     }
                 }
-                _ = ticks.tick() => self.fleet_event(Event::Tick, &mut batch),
+                _ = ticks.tick() => {
+                    self.own.renew_if_due(&self.authority, clock::now());
+                    self.fleet_event(Event::Tick, &mut batch);
+                }
             }
             self.carry_out(batch).await?;
         }
@@ -214,19 +248,11 @@ impl Controller {
                 batch.waiting.push(Waiting::Message(done));
             }
             TransportEvent::EnrolAsk { token, payload, answer, .. } => {
-                let granted = self.tokens.answer(&token, &payload, &self.authority, &self.root, clock::now());
-                let reply = match granted {
-                    Ok(granted) => {
-                        batch.writes.extend(granted.writes);
-                        let cluster = granted.cluster.clone();
-                        self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
-                        self.admit(&cluster);
-                        granted.answer
-                    }
-                    Err(refused) => refused,
+                let reply = match codec::decode::<RenewAsk>("renewal", &payload) {
+                    Ok(ask) => self.renewing(&ask),
+                    Err(_) => self.enrolling(&token, &payload, batch),
                 };
-                let reply = Bytes::from(protocol::codec::encode(&reply));
-                batch.waiting.push(Waiting::Answer(answer, reply));
+                batch.waiting.push(Waiting::Answer(answer, Bytes::from(reply)));
             }
         }
     }
@@ -234,12 +260,34 @@ impl Controller {
     fn asked(&mut self, question: Question, batch: &mut Batch) {
         match question {
             Question::Join(request) => self.joining(request, batch),
+            Question::Revoke(request) => self.revoking(request, batch),
             Question::Standing(answer) => drop(answer.send(self.fleet.standing())),
             Question::Accept { reason, answer } => {
                 self.fleet_event(Event::Accept(reason), batch);
                 batch.waiting.push(Waiting::Standing(answer, self.fleet.standing().map(Box::new)));
             }
         }
+    }
+
+    fn renewing(&mut self, ask: &RenewAsk) -> Vec<u8> {
+        let now = self.now();
+        codec::encode(&self.renewals.answer(ask, &self.fleet, &self.authority, now, clock::now()))
+    }
+
+    fn enrolling(&mut self, token: &TokenId, question: &[u8], batch: &mut Batch) -> Vec<u8> {
+        let (authority, root) = (&self.authority, &self.root);
+        let granted = self.tokens.answer(token, question, authority, &self.fleet, root, clock::now());
+        let reply = match granted {
+            Ok(granted) => {
+                batch.writes.extend(granted.writes);
+                let cluster = granted.cluster.clone();
+                self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
+                self.admit(&cluster);
+                granted.answer
+            }
+            Err(refused) => refused,
+        };
+        codec::encode(&reply)
     }
 
     fn joining(&mut self, request: JoinRequest, batch: &mut Batch) {
@@ -258,6 +306,20 @@ impl Controller {
         }
     }
 
+    fn revoking(&mut self, request: RevokeRequest, batch: &mut Batch) {
+        let RevokeRequest { cluster, reason, answer } = request;
+        let Some(key) = self.fleet.identity(&cluster) else {
+            drop(answer.send(None));
+            return;
+        };
+        let was_connected = self.fleet.is_connected(&cluster);
+        self.fleet_event(Event::Revoke(cluster.clone(), reason.clone()), batch);
+        self.admit(&cluster);
+        batch.writes.extend(self.tokens.void(&cluster));
+        let reason = self.fleet.revocation(&key).map_or(reason, |revocation| revocation.reason.clone());
+        batch.waiting.push(Waiting::Revoked(answer, Revoked { key, reason, was_connected }));
+    }
+
     fn fleet_event(&mut self, event: Event, batch: &mut Batch) {
         let now = self.now();
         batch.effects.extend(self.fleet.handle(now, event));
@@ -265,11 +327,10 @@ impl Controller {
 
     fn admit(&self, id: &ClusterId) {
         let mut admitted = lock(&self.admitted);
-        if self.fleet.admits(id) {
-            admitted.insert(id.clone());
-        } else {
-            admitted.remove(id);
-        }
+        match self.fleet.admitted_key(id) {
+            Some(key) => admitted.insert(id.clone(), key),
+            None => admitted.remove(id),
+        };
     }
 
     /// Stores everything at once, then sends, then shows, then acknowledges.
@@ -304,6 +365,7 @@ impl Controller {
                 Waiting::Answer(answer, bytes) => drop(answer.send(bytes)),
                 Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
                 Waiting::Standing(answer, standing) => drop(answer.send(standing.map(|standing| *standing))),
+                Waiting::Revoked(answer, revoked) => drop(answer.send(Some(revoked))),
             }
         }
         Ok(())
@@ -468,6 +530,7 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         }
         Event::Freeze(name, _) => Some(ObjectKey::new(Kind::Freeze, "", name)),
         Event::Enrolled(..)
+        | Event::Revoke(..)
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)

@@ -12,7 +12,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{pki::CertificateAuthority, random, store::Write};
+use crate::{logic::fleet::Fleet, pki::CertificateAuthority, random, store::Write};
 
 /// The kind of the documents that hold tokens.
 pub(crate) const TOKEN: &str = "token";
@@ -88,6 +88,7 @@ impl Tokens {
         id: &TokenId,
         question: &[u8],
         authority: &CertificateAuthority,
+        fleet: &Fleet,
         root: &[u8],
         now: Timestamp,
     ) -> Result<Granted, EnrolAnswer> {
@@ -101,13 +102,21 @@ impl Tokens {
         let Some(token) = known.filter(|token| ask.is_proved(&token.cluster, id, &token.secret)) else {
             return refuse("this join code is not valid, was used or is older than a day; ask for a new one");
         };
+        if let Some(revocation) = fleet.revocation(&ask.identity.id()) {
+            return refuse(&revocation.refusal());
+        }
         let cluster = token.cluster.clone();
-        let certificate = authority.sign_cluster(&ask.csr, &cluster, now);
+        let certificate = authority.sign_cluster(&ask.csr, &cluster, &ask.identity.id(), now);
         let certificate = certificate.map_err(|error| EnrolAnswer::Refused { message: error.to_string() })?;
         let certificates = format!("{}{}", certificate.pem, authority.certificate_pem());
         let answer = EnrolAnswer::Granted { certificates, root: root.to_vec() };
         let writes = self.forget(|token| token.cluster == cluster);
         Ok(Granted { cluster, identity: ask.identity, writes, answer })
+    }
+
+    /// Voids every code of a cluster.
+    pub(crate) fn void(&mut self, cluster: &ClusterId) -> Vec<Write> {
+        self.forget(|token| &token.cluster == cluster)
     }
 
     fn forget(&mut self, which: impl Fn(&Token) -> bool) -> Vec<Write> {

@@ -1,6 +1,6 @@
 //! `fleet-broker`: the hub.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -55,6 +55,29 @@ struct Serve {
     /// Where clusters enrol
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8884")]
     enrol: SocketAddr,
+    /// How long certificates last, the clusters' and the hub's own, such as 180d, 12h or 90s. Both renew after a third
+    #[arg(long, value_name = "TIME", default_value = "180d", value_parser = lifetime)]
+    certificate_lifetime: Duration,
+}
+
+/// Shortest and longest life of a certificate: a renewal takes two connections, and the CA lasts ten years.
+const LIFETIME_SECONDS: std::ops::RangeInclusive<u64> = 5..=3650 * 24 * 60 * 60;
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().and_then(|unit| match unit {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(60 * 60),
+        'd' => Some(24 * 60 * 60),
+        _ => None,
+    });
+    let number = text.get(..text.len().saturating_sub(1)).and_then(|number| number.parse::<u64>().ok());
+    let seconds = unit.zip(number).and_then(|(unit, number)| number.checked_mul(unit));
+    let seconds = seconds.ok_or("write a number and s, m, h or d, such as 180d")?;
+    if !LIFETIME_SECONDS.contains(&seconds) {
+        return Err("it must be 5s to 3650d".to_owned());
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn main() -> ExitCode {
@@ -104,6 +127,7 @@ async fn run_hub(serve: Serve) -> anyhow::Result<()> {
         advertise: serve.advertise,
         root,
         director: director.key,
+        certificate_lifetime: serve.certificate_lifetime,
     };
     let mut hub = serve::start(config).await?;
     tracing::info!(api = %hub.api, clusters = %hub.addresses.clusters, kubeconfig = %hub.kubeconfig.display(), "ready");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use protocol::ids::{ClusterId, Digest};
+use protocol::ids::{ClusterId, Digest, KeyId};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -26,22 +26,20 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::boundary::{self, At};
 
-/// How long a cluster's certificate lasts. It is renewed after a third, so a site may be away four months.
-pub const CLUSTER_DAYS: u64 = 180;
+/// How long a certificate lasts if nothing else is said, a cluster's or the hub's own. Both are renewed after a
+/// third, so a site may be away four months and still connect at once.
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 
-/// How long the hub's own certificate lasts. It is made anew at each start, so this only bounds one run.
-pub const SERVER_DAYS: u64 = 397;
-
-/// How long the CA lasts: it is pinned in join codes and root documents, and replaced through the latter.
-pub const CA_DAYS: u64 = 3650;
+/// How long the CA lasts on paper. It is believed by its key, so nothing stops working on that day.
+const CA_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// Largest certificate request read; a P-256 one takes some 300 bytes.
 const REQUEST_BYTES: usize = 8 * 1024;
 
-/// How far a certificate's start is set back, because the other side's clock may be behind.
+/// How far a certificate's start is set back, because the other side's clock may be behind. One that is short is set
+/// back by a tenth of its life at most, or its life would be over when it begins.
 const BACKDATED: Duration = Duration::from_secs(protocol::limits::CLOCK_SKEW_SECONDS);
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The certificate authority's certificate, in the hub's folder.
 pub const CERTIFICATE_FILE: &str = "ca.pem";
 /// Its private key.
@@ -129,6 +127,7 @@ pub struct CertificateAuthority {
     certificate_pem: String,
     issuer: Issuer<'static, SecretKey>,
     pin: Digest,
+    lifetime: Duration,
 }
 
 impl CertificateAuthority {
@@ -150,6 +149,16 @@ impl CertificateAuthority {
             // A first start was cut off here.
             (false, true) => Self::certify(directory, read_key(directory)?, fleet, now),
         }
+    }
+
+    /// The same CA, whose certificates last `lifetime`.
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// How long its certificates last.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
     }
 
     /// The CA's certificate, as clusters are given it to trust.
@@ -175,7 +184,7 @@ impl CertificateAuthority {
         parameters.distinguished_name = named("edgefleet hub");
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        bound(&mut parameters, now, SERVER_DAYS)?;
+        bound(&mut parameters, now, self.lifetime)?;
         let certificate = parameters.signed_by(&key, &self.issuer).map_err(making)?;
         Ok(ServerIdentity {
             chain: vec![certificate.der().clone(), self.certificate.clone()],
@@ -184,11 +193,13 @@ impl CertificateAuthority {
     }
 
     /// Signs a cluster's certificate request (PKCS#10, DER). Its signature must prove the key, its common
-    /// name must be the cluster's id, and nothing else it asks for is granted.
+    /// name must be the cluster's id, and nothing else it asks for is granted. The certificate also names the
+    /// identity key that asked, so that it is refused together with that key, and with no list of certificates.
     pub fn sign_cluster(
         &self,
         request: &[u8],
         cluster: &ClusterId,
+        identity: &KeyId,
         now: Timestamp,
     ) -> Result<ClusterCertificate, PkiError> {
         let refused = |reason: String| PkiError::Request { cluster: cluster.clone(), reason };
@@ -205,9 +216,10 @@ impl CertificateAuthority {
         }
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name = named(cluster.as_str());
+        parameters.distinguished_name.push(DnType::OrganizationalUnitName, identity.to_string());
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let (serial, not_after) = bound(&mut parameters, now, CLUSTER_DAYS)?;
+        let (serial, not_after) = bound(&mut parameters, now, self.lifetime)?;
         let certificate = parameters
             .signed_by(&request.public_key, &self.issuer)
             .map_err(|source| PkiError::Make { what: "a cluster's certificate", source })?;
@@ -221,7 +233,7 @@ impl CertificateAuthority {
         parameters.distinguished_name = named(&format!("edgefleet CA of {fleet}"));
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        bound(&mut parameters, now, CA_DAYS)?;
+        bound(&mut parameters, now, CA_LIFETIME)?;
         let certificate: Certificate = parameters.self_signed(&key).map_err(making)?;
 
         write_whole(&directory.join(CERTIFICATE_FILE), certificate.pem().as_bytes(), 0o644)?;
@@ -251,7 +263,8 @@ impl CertificateAuthority {
         }
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(&error.to_string()))?;
-        Ok(Self { certificate, certificate_pem, issuer, pin: Digest::of(&spki) })
+        let pin = Digest::of(&spki);
+        Ok(Self { certificate, certificate_pem, issuer, pin, lifetime: CERTIFICATE_LIFETIME })
     }
 }
 
@@ -306,7 +319,7 @@ fn named(common_name: &str) -> DistinguishedName {
 fn bound(
     parameters: &mut CertificateParams,
     now: Timestamp,
-    days: u64,
+    lifetime: Duration,
 ) -> Result<(Vec<u8>, Timestamp), PkiError> {
     let mut serial = [0_u8; 16];
     SystemRandom::new().fill(&mut serial).map_err(|_| PkiError::Random)?;
@@ -317,11 +330,10 @@ fn bound(
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let outside = || PkiError::Time(now);
     let seconds = u64::try_from(now.as_second()).map_err(|_| outside())?;
-    let not_after =
-        now.checked_add(DAY * u32::try_from(days).map_err(|_| outside())?).map_err(|_| outside())?;
-    parameters.not_before = epoch + Duration::from_secs(seconds).saturating_sub(BACKDATED);
-    parameters.not_after =
-        epoch + Duration::from_secs(seconds) + DAY * u32::try_from(days).map_err(|_| outside())?;
+    let not_after = now.checked_add(lifetime).map_err(|_| outside())?;
+    let backdated = BACKDATED.min(lifetime / 10);
+    parameters.not_before = epoch + Duration::from_secs(seconds).saturating_sub(backdated);
+    parameters.not_after = epoch + Duration::from_secs(seconds) + lifetime;
     Ok((serial.to_vec(), not_after))
 }
 

@@ -32,7 +32,9 @@ use crate::{
     kubeconfig::{self, KubeconfigError},
     logic::fleet::{DocumentKind, Fleet, RestoreError},
     pki::{CertificateAuthority, PkiError},
+    presented::{OwnCertificate, OwnError, Presented},
     random,
+    renewal::Renewals,
     resources::Kind,
     store::{Store, StoreError, Write},
     transport::{Addresses, Transport, TransportConfig, TransportError},
@@ -73,6 +75,8 @@ pub struct ServeConfig {
     pub root: Vec<u8>,
     /// The director's key.
     pub director: SigningKey,
+    /// How long certificates last, the clusters' and its own: [`crate::pki::CERTIFICATE_LIFETIME`], or less.
+    pub certificate_lifetime: Duration,
 }
 
 /// A hub that does not start.
@@ -107,6 +111,9 @@ pub enum ServeError {
     /// Certificates.
     #[error("the hub has no certificates")]
     Pki(#[from] PkiError),
+    /// The hub's own certificate.
+    #[error("the hub has no certificate to show")]
+    Own(#[from] OwnError),
     /// The store.
     #[error("the hub's store does not open")]
     Store(#[from] StoreError),
@@ -163,23 +170,25 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let trust = trust(&config)?;
     let fleet_id = trust.root().fleet.clone();
     let authority = certificate_authority(&config.directory, fleet_id.as_str())?;
+    let authority = authority.with_lifetime(config.certificate_lifetime);
     let ca_pin = authority.pin();
     if !trust.root().ca_pins.is_empty() && !trust.root().ca_pins.contains(&ca_pin) {
         return Err(ServeError::Pin { pin: ca_pin });
     }
-    let ServeConfig { directory, api, broker, enrol, advertise, root, director } = config;
+    let ServeConfig { directory, api, broker, enrol, advertise, root, director, .. } = config;
     let store = Store::open(&directory.join(STORE_FILE))?;
     let hub = Hub::open(store.clone()).await?;
     let incarnation = incarnation(&store).await?;
     let director = Arc::new(director);
     let fleet = restore(Fleet::new(trust.clone(), Arc::clone(&director), incarnation), &hub, &store).await?;
-    let names = [advertise.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = vec![advertise.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    let own = OwnCertificate::make(&authority, names, clock::now())?;
     let admitted = Admitted::default();
     let (events_in, events) = mpsc::channel(EVENTS);
     let listeners = TransportConfig {
         clusters: broker,
         bootstrap: Some(enrol),
-        identity: authority.server_identity(&names, clock::now())?,
+        shown: own.presented(),
         client_ca: authority.certificate().clone(),
         is_accepted: acceptance(&admitted),
         connections_max: CONNECTIONS,
@@ -197,7 +206,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let router =
         api::router(hub.clone(), admin, questions_in, Some(Arc::new(trust.clone())), Some(Arc::new(backup)));
     let (stop_api, api_stopped) = oneshot::channel();
-    let served = tokio::spawn(api::serve(listener, api_tls(&authority, &names)?, router, async {
+    let served = tokio::spawn(api::serve(listener, api_tls(own.presented())?, router, async {
         drop(api_stopped.await);
     }));
     let at = |address: SocketAddr| format!("{advertise}:{}", address.port());
@@ -210,6 +219,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let mut tokens = Tokens::default();
     store.documents(TOKEN).await?.iter().for_each(|(key, bytes)| tokens.restore(key, bytes));
+    let renewals = Renewals::new(join.fleet.clone());
     let controller = Controller {
         fleet,
         hub,
@@ -217,6 +227,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         authority,
         root,
         tokens,
+        renewals,
+        own,
         join,
         admitted,
         started: started(),
@@ -260,7 +272,7 @@ fn started() -> Instant {
 
 fn acceptance(admitted: &Admitted) -> crate::transport::Acceptance {
     let admitted = Arc::clone(admitted);
-    Arc::new(move |id| controller::lock(&admitted).contains(id))
+    Arc::new(move |who| controller::lock(&admitted).get(&who.cluster) == Some(&who.identity))
 }
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
@@ -270,15 +282,13 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> 
     Ok((listener, local))
 }
 
-fn api_tls(authority: &CertificateAuthority, names: &[String]) -> Result<Arc<ServerConfig>, ServeError> {
-    let identity = authority.server_identity(names, clock::now())?;
+fn api_tls(shown: Arc<Presented>) -> Result<Arc<ServerConfig>, ServeError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(ServeError::Tls)?
         .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)
-        .map_err(ServeError::Tls)?;
+        .with_cert_resolver(shown);
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(tls))
 }

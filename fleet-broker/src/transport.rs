@@ -21,9 +21,10 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{
-    ids::{ClusterId, TokenId},
+    ids::{ClusterId, KeyId, TokenId},
     topics::{Downward, Upward},
 };
+use rustls::server::ResolvesServerCert;
 use rustls_pki_types::CertificateDer;
 use tokio::{
     net::TcpListener,
@@ -36,11 +37,20 @@ use self::{
     listener::{BootstrapListener, ClusterListener, Running},
     presence::Presence,
 };
-use crate::pki::ServerIdentity;
+use crate::presented::Presented;
 
 /// Whether the registry lets a cluster in. Asked on each connect, under a lock: it must answer at once and
 /// must not call the transport.
-pub type Acceptance = Arc<dyn Fn(&ClusterId) -> bool + Send + Sync>;
+pub type Acceptance = Arc<dyn Fn(&Named) -> bool + Send + Sync>;
+
+/// Whom a client certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The identity key that asked for the certificate.
+    pub identity: KeyId,
+}
 
 /// One connection of one cluster. A later connection has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,8 +117,8 @@ pub struct TransportConfig {
     pub clusters: SocketAddr,
     /// Where new clusters enrol; none if enrolment is closed.
     pub bootstrap: Option<SocketAddr>,
-    /// The hub's own certificate chain, CA included, and its key.
-    pub identity: ServerIdentity,
+    /// The hub's own certificate chain, CA included, and its key, as they are at the time.
+    pub shown: Arc<Presented>,
     /// The CA that signs clusters' certificates.
     pub client_ca: CertificateDer<'static>,
     /// Whether a cluster with a good certificate is let in now.
@@ -190,9 +200,9 @@ impl Transport {
         config: TransportConfig,
         events: mpsc::Sender<TransportEvent>,
     ) -> Result<Self, TransportError> {
-        let cluster_tls =
-            tls::for_clusters(&config.identity, &config.client_ca).map_err(TransportError::Tls)?;
-        let bootstrap_tls = tls::for_bootstrap(&config.identity).map_err(TransportError::Tls)?;
+        let shown = || Arc::clone(&config.shown) as Arc<dyn ResolvesServerCert>;
+        let cluster_tls = tls::for_clusters(shown(), &config.client_ca).map_err(TransportError::Tls)?;
+        let bootstrap_tls = tls::for_bootstrap(shown()).map_err(TransportError::Tls)?;
         let clusters = listen(config.clusters).await?;
         let bootstrap = match config.bootstrap {
             Some(address) => Some(listen(address).await?),

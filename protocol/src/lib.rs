@@ -13,6 +13,7 @@ pub mod keys;
 pub mod limits;
 pub mod order;
 pub mod render;
+pub mod renew;
 pub mod time;
 pub mod topics;
 pub mod verify;

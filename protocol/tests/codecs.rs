@@ -13,6 +13,7 @@ use protocol::{
     ids::*,
     keys::PublicKey,
     order::{Epoch, Order},
+    renew::{CHALLENGE_BYTES, CertificateAsk, RenewAnswer, RenewAsk},
     time::UnixSeconds,
     topics::{Downward, Upward, parse_downward, parse_upward},
 };
@@ -322,6 +323,26 @@ fn enrol_answer() -> impl Strategy<Value = EnrolAnswer> {
     ]
 }
 
+fn renew_ask() -> impl Strategy<Value = RenewAsk> {
+    let certificate = (vec(any::<u8>(), 0..CHALLENGE_BYTES), vec(any::<u8>(), 0..100));
+    prop_oneof![
+        Just(RenewAsk::Challenge { cluster: tower() }),
+        certificate.prop_map(|(challenge, csr)| {
+            let key = key(common::CLUSTER);
+            let ask = CertificateAsk::new(&fleet(), &tower(), &key, challenge, csr);
+            RenewAsk::Certificate { ask: ask.unwrap() }
+        }),
+    ]
+}
+
+fn renew_answer() -> impl Strategy<Value = RenewAnswer> {
+    prop_oneof![
+        vec(any::<u8>(), 0..CHALLENGE_BYTES).prop_map(|challenge| RenewAnswer::Challenge { challenge }),
+        text().prop_map(|certificate| RenewAnswer::Granted { certificate }),
+        text().prop_map(|message| RenewAnswer::Refused { message }),
+    ]
+}
+
 fn reads_back<T>(value: &T) -> Result<(), TestCaseError>
 where
     T: serde::Serialize + for<'a> serde::Deserialize<'a> + PartialEq + std::fmt::Debug,
@@ -365,6 +386,8 @@ read_back! {
     wants_read_back: want();
     reports_read_back: report();
     enrolment_answers_read_back: enrol_answer();
+    renewals_read_back: renew_ask();
+    answers_to_renewals_read_back: renew_answer();
 }
 
 /// Bytes of a document with a few of them changed: closer to the decoder's inner cases than noise is.

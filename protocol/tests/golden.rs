@@ -12,6 +12,7 @@ use protocol::{
     documents::{Chunk, DocumentType, Encoding},
     enrol::{EnrolAnswer, EnrolAsk, JoinCode, JoinSecret},
     ids::TokenId,
+    renew::{CertificateAsk, RenewAnswer, RenewAsk},
 };
 
 /// One line for each: its name, a space, its bytes in hexadecimal.
@@ -52,6 +53,19 @@ fn the_wire_layout_is_pinned() {
     line("enrol granted", &protocol::codec::encode(&granted));
     let refused = EnrolAnswer::Refused { message: "no".to_owned() };
     line("enrol refused", &protocol::codec::encode(&refused));
+    let challenge = RenewAsk::Challenge { cluster: common::tower() };
+    line("renew challenge", &protocol::codec::encode(&challenge));
+    let (fleet, cluster, key) = (common::fleet(), common::tower(), common::key(8));
+    let ask = CertificateAsk::new(&fleet, &cluster, &key, vec![0xc4], vec![0x30, 0]).unwrap();
+    line("renew certificate", &protocol::codec::encode(&RenewAsk::Certificate { ask }));
+    let answers = [
+        RenewAnswer::Challenge { challenge: vec![0xc4] },
+        RenewAnswer::Granted { certificate: "PEM".to_owned() },
+        RenewAnswer::Refused { message: "no".to_owned() },
+    ];
+    for answer in answers {
+        line("renew answer", &protocol::codec::encode(&answer));
+    }
     writeln!(found, "join-code {}", join_code()).unwrap();
     found.lines().zip(GOLDEN.lines()).for_each(|(found, golden)| assert_eq!(found, golden));
     assert_eq!(found.lines().count(), GOLDEN.lines().count());

@@ -84,6 +84,13 @@ impl Unconfirmed {
     }
 }
 
+/// How a connection ended, or did not come about.
+pub(super) struct End {
+    pub(super) reason: String,
+    /// Whether it may be the certificate that the hub did not take.
+    pub(super) refused: bool,
+}
+
 /// One connection being made, used and lost.
 pub(super) struct Connection<'a> {
     pub(super) config: &'a LinkConfig,
@@ -94,19 +101,19 @@ pub(super) struct Connection<'a> {
 
 impl Connection<'_> {
     /// Runs until the connection ends, and says why it did.
-    pub(super) async fn run(&self, tls: Arc<ClientConfig>, stopped: watch::Receiver<bool>) -> String {
+    pub(super) async fn run(&self, tls: Arc<ClientConfig>, stopped: watch::Receiver<bool>) -> End {
         let built = AsyncClient::builder(options(self.config, tls)).capacity(REQUESTS).try_build();
         let (client, eventloop) = match built {
             Ok(built) => built,
-            Err(error) => return chain(&error),
+            Err(error) => return End::other(chain(&error)),
         };
         let (unconfirmed, confirmations) = mpsc::channel(usize::from(INFLIGHT));
         let window = Arc::new(Semaphore::new(usize::from(INFLIGHT)));
         let handle = Current { number: self.number, client, window, unconfirmed };
-        let reason = self.drive(&handle, eventloop, confirmations, stopped).await;
+        let end = self.drive(&handle, eventloop, confirmations, stopped).await;
         // Whoever waits for a place in the window learns that there will be none.
         handle.window.close();
-        reason
+        end
     }
 
     async fn drive(
@@ -115,9 +122,10 @@ impl Connection<'_> {
         mut eventloop: EventLoop,
         mut unconfirmed: mpsc::Receiver<Unconfirmed>,
         mut stopped: watch::Receiver<bool>,
-    ) -> String {
+    ) -> End {
         let mut outcomes = FuturesUnordered::new();
         let mut farewell = None;
+        let mut welcome = false;
         loop {
             // Polling is not cancelled for what else happens: the crate may be half way through a write.
             let polled = {
@@ -132,14 +140,19 @@ impl Connection<'_> {
                 }
             };
             let Some(polled) = polled else {
-                return say_goodbye(handle, eventloop).await;
+                return End::other(say_goodbye(handle, eventloop).await);
             };
-            let ended = match polled {
-                Ok(event) => self.handle(handle, event, &mut farewell).await,
-                Err(error) => Some(farewell.take().unwrap_or_else(|| self.reason(&error))),
-            };
-            if let Some(reason) = ended {
-                return reason;
+            match polled {
+                Ok(event) => {
+                    welcome |= matches!(event, Event::Incoming(Packet::ConnAck(_)));
+                    if let Some(reason) = self.handle(handle, event, &mut farewell).await {
+                        return End::other(reason);
+                    }
+                }
+                Err(error) => {
+                    let reason = farewell.take().unwrap_or_else(|| self.reason(&error));
+                    return End { reason, refused: !welcome && may_be_refusal(&error) };
+                }
             }
         }
     }
@@ -224,10 +237,26 @@ impl Connection<'_> {
             return format!("{hub} did not answer in time");
         }
         if let ConnectionError::ConnectionRefused(code) = error {
-            return format!("{hub} refused this cluster: {code:?}");
+            return format!(
+                "{hub} refused this cluster ({code:?}): it is revoked, not accepted, or not registered there. What runs \
+                 here goes on; ask the hub's operator"
+            );
         }
         format!("the connection to {hub} was lost: {}", chain(error))
     }
+}
+
+impl End {
+    fn other(reason: String) -> Self {
+        Self { reason, refused: false }
+    }
+}
+
+/// Whether a connection that the hub did not welcome may have failed for this cluster's certificate. With TLS 1.3 the hub
+/// judges it after the client thinks that all is well, and its alert comes as text of the crate's, or is lost where the
+/// connection is reset before it is read: so whatever ends a connection that was made, before the welcome, counts.
+fn may_be_refusal(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::MqttState(_) | ConnectionError::ConnectionRefused(_))
 }
 
 async fn say_goodbye(handle: &Current, mut eventloop: EventLoop) -> String {

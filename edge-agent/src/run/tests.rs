@@ -16,8 +16,7 @@ fn joined(folder: &Path) -> Config {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["tower-1".into()]).unwrap().self_signed(&key).unwrap();
     fs::write(state.identity_key(), hex::encode([5; 32])).unwrap();
-    fs::write(state.connection_key(), key.serialize_pem()).unwrap();
-    fs::write(state.connection_certificate(), certificate.pem()).unwrap();
+    fs::write(state.connection(), certificate.pem() + &key.serialize_pem()).unwrap();
     fs::write(state.ca(), certificate.pem()).unwrap();
     fs::write(state.root(), &fleet.root).unwrap();
     Config {
@@ -25,6 +24,7 @@ fn joined(folder: &Path) -> Config {
         fleet: fleet.id.clone(),
         root: fleet.trust.root_digest(),
         broker: Address { host: "127.0.0.1".into(), port: 9 },
+        enrol: Some(Address { host: "127.0.0.1".into(), port: 9 }),
         state: folder.to_owned(),
         kubernetes: Kubernetes::Simulated,
         heartbeat_seconds: 3600,

@@ -112,6 +112,18 @@ struct Recovering {
     recovery: Option<Recovery>,
 }
 
+/// A key that is believed no more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoked {
+    /// Its id.
+    pub key: String,
+    /// Why; what was said the first time.
+    pub reason: String,
+    /// Whether its connection was ended now.
+    pub was_connected: bool,
+}
+
 /// A hub and the right to change it.
 #[derive(Clone)]
 pub struct Hub {
@@ -151,6 +163,16 @@ impl Hub {
         let answer: Value = self.send(&what, Method::POST, &uri, Vec::new()).await?;
         let code = answer.pointer("/status/code").and_then(Value::as_str).and_then(|code| code.parse().ok());
         code.ok_or(HubError::Answer { what, field: "status.code" })
+    }
+
+    /// Believes the key with which a cluster joined no more.
+    pub async fn revoke(&self, name: &ClusterId, reason: &str) -> Result<Revoked, HubError> {
+        let what = format!("revoke the key of {name}");
+        let uri = format!("/apis/edgefleet.dev/v1alpha1/clusters/{name}/revoke");
+        let body = json!({"spec": {"reason": reason}}).to_string().into_bytes();
+        let mut answer: Value = self.send(&what, Method::POST, &uri, body).await?;
+        serde_json::from_value(answer["status"].take())
+            .map_err(|_| HubError::Answer { what, field: "status of a revocation" })
     }
 
     /// Publishes a bundle: first its content, then the bundle itself. Publishing the same again changes nothing.

@@ -14,6 +14,7 @@ use std::{
 use edge_agent::config::{Kubernetes, StateDir};
 use fleet_broker::{
     keys::{self, Charter, ROOT_FILE},
+    pki::CERTIFICATE_LIFETIME,
     resources::{Assignment, AssignmentState},
     serve::{self, Running, ServeConfig},
 };
@@ -222,6 +223,7 @@ async fn start_hub(options: &Options, ports: &Ports) -> Result<Running, CommandE
         advertise: "127.0.0.1".to_owned(),
         root,
         director: keys::load_signing_key(&folder.join("director.key"))?.key,
+        certificate_lifetime: CERTIFICATE_LIFETIME,
     };
     Ok(serve::start(config).await?)
 }

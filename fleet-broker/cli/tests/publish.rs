@@ -11,6 +11,7 @@ use std::{
 
 use fleet_broker::{
     keys,
+    pki::CERTIFICATE_LIFETIME,
     serve::{self, Running, ServeConfig},
 };
 use tempfile::TempDir;
@@ -35,6 +36,7 @@ async fn start_hub(folder: &Path) -> Running {
         advertise: "127.0.0.1".to_owned(),
         root: fs::read(folder.join("keys/root.cose")).unwrap(),
         director: keys::load_signing_key(&folder.join("keys/director.key")).unwrap().key,
+        certificate_lifetime: CERTIFICATE_LIFETIME,
     };
     serve::start(config).await.unwrap()
 }

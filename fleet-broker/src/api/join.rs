@@ -19,9 +19,9 @@ pub(super) async fn create(State(api): State<Api>, Path(name): Path<String>) -> 
     let unknown = || failure::not_found(Kind::Cluster, &name);
     let cluster = ClusterId::new(&*name).map_err(|_| unknown())?;
     let (answer, code) = oneshot::channel();
-    let request = JoinRequest { cluster, answer };
+    let request = Question::Join(JoinRequest { cluster, answer });
     let stopping = || failure::new(503, "ServiceUnavailable", "the hub is stopping".to_owned());
-    api.questions.send(Question::Join(request)).await.map_err(|_| stopping())?;
+    api.questions.send(request).await.map_err(|_| stopping())?;
     let code = code.await.map_err(|_| stopping())?.map_err(|_| unknown())?;
     let body = json!({
         "apiVersion": API_VERSION,

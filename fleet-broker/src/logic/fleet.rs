@@ -7,6 +7,7 @@ mod freeze;
 pub mod messages;
 pub mod placement;
 pub mod recovery;
+mod revocation;
 pub mod rollout;
 mod signing;
 mod status;
@@ -22,7 +23,7 @@ use std::{
 use protocol::{
     codec,
     documents::{self, AppReport, Condition, Desired, DesiredRelease, Encoding},
-    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name},
+    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, KeyId, Name},
     keys::{PublicKey, SigningKey},
     limits,
     order::Order,
@@ -37,6 +38,7 @@ pub use freeze::FreezeRecord;
 
 use decide::Removals;
 use recovery::{Agreement, Claim, Recovery};
+pub use revocation::Revocation;
 use rollout::Decision;
 
 /// How often every head is signed again.
@@ -55,6 +57,8 @@ pub enum Event {
     Freeze(String, Option<FreezeRecord>),
     /// A cluster made its keys and joined.
     Enrolled(ClusterId, PublicKey),
+    /// An operator revoked the key that a cluster joined with, and said why.
+    Revoke(ClusterId, String),
     /// A cluster's connection is up.
     Connected(ClusterId),
     /// A cluster's connection is down.
@@ -159,12 +163,21 @@ pub enum DocumentKind {
     Recovery,
     /// What hub and cluster agreed on when they met in this life.
     Agreement,
+    /// Why an identity key is believed no more.
+    Revocation,
 }
 
 impl DocumentKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Identity, Self::Desired, Self::Report, Self::Removals, Self::Recovery, Self::Agreement];
+    pub const ALL: [Self; 7] = [
+        Self::Identity,
+        Self::Desired,
+        Self::Report,
+        Self::Removals,
+        Self::Recovery,
+        Self::Agreement,
+        Self::Revocation,
+    ];
 
     /// The kind's name in the store.
     pub const fn name(self) -> &'static str {
@@ -175,6 +188,7 @@ impl DocumentKind {
             Self::Removals => "removals",
             Self::Recovery => "recovery",
             Self::Agreement => "agreement",
+            Self::Revocation => "revocation",
         }
     }
 }
@@ -191,6 +205,7 @@ pub struct Fleet {
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
     freezes: BTreeMap<String, FreezeRecord>,
     removals: BTreeMap<AppId, Removals>,
+    revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
     /// Statuses as they were last put out.
     shown: status::Shown,
@@ -290,6 +305,7 @@ impl Fleet {
             bundles: BTreeMap::new(),
             freezes: BTreeMap::new(),
             removals: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
             shown: status::Shown::default(),
             changed: Changed::default(),
@@ -334,6 +350,11 @@ impl Fleet {
                 let agreement = codec::decode("agreement", bytes).map_err(|error| wrong(chain(&error)))?;
                 self.clusters.entry(cluster_id()?).or_default().agreement = Some(agreement);
             }
+            DocumentKind::Revocation => {
+                let id = key.parse::<KeyId>().map_err(|error| wrong(error.to_string()))?;
+                let revocation = codec::decode("revocation", bytes).map_err(|error| wrong(chain(&error)))?;
+                self.revoked.insert(id, revocation);
+            }
         }
         Ok(())
     }
@@ -347,6 +368,7 @@ impl Fleet {
             Event::Application(id, application) => self.application_changed(id, application),
             Event::Freeze(name, record) => self.freeze_changed(now, name, record, &mut effects),
             Event::Enrolled(id, identity) => self.enrolled(id, identity, &mut effects),
+            Event::Revoke(id, reason) => self.revoke(now, id, reason, &mut effects),
             Event::Connected(id) => self.presence(id, true, &mut effects),
             Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
@@ -357,10 +379,17 @@ impl Fleet {
         effects
     }
 
-    /// Whether a cluster may connect: registered, accepted and joined.
+    /// With which identity key a cluster may connect: it is registered, accepted and joined, and the key is not
+    /// revoked.
+    pub fn admitted_key(&self, id: &ClusterId) -> Option<KeyId> {
+        let cluster = self.clusters.get(id).filter(|cluster| cluster.registered && cluster.accepted)?;
+        let key = cluster.identity.as_ref()?.id();
+        (!self.revoked.contains_key(&key)).then_some(key)
+    }
+
+    /// Whether a cluster may connect at all.
     pub fn admits(&self, id: &ClusterId) -> bool {
-        let cluster = self.clusters.get(id);
-        cluster.is_some_and(|cluster| cluster.registered && cluster.accepted && cluster.identity.is_some())
+        self.admitted_key(id).is_some()
     }
 
     /// Whether a cluster is registered, and whether it has joined already.
@@ -477,13 +506,17 @@ impl Fleet {
 
     fn enrolled(&mut self, id: ClusterId, identity: PublicKey, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        cluster.identity = Some(identity);
+        let before = cluster.identity.replace(identity);
         let bytes = Some(identity.as_bytes().to_vec());
         effects.push(Effect::Store(vec![Document {
             kind: DocumentKind::Identity,
             key: id.to_string(),
             bytes,
         }]));
+        // Who is connected with the key before is somebody else now.
+        if cluster.connected && before != Some(identity) {
+            effects.push(Effect::Kick(id.clone()));
+        }
         self.changed.clusters.insert(id);
     }
 

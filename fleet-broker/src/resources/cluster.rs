@@ -38,6 +38,11 @@ pub const NAME_MIN_LEN: usize = 3;
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Available\")].status"
     ),
+    printcolumn(
+        name = "Revoked",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Revoked\")].message"
+    ),
     printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desired.sequence", priority = 1),
     printcolumn(name = "Observed", type_ = "integer", json_path = ".status.observed.sequence", priority = 1),
     printcolumn(name = "Hold", type_ = "string", json_path = ".spec.hold.reason", priority = 1),
@@ -71,7 +76,7 @@ pub struct Hold {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterStatus {
-    /// Joined, Connected, Synced, Available and ClockSynced.
+    /// Joined, Connected, Synced, Available and ClockSynced; Revoked while its key is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// When the report behind these conditions was made.

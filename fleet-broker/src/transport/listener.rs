@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use protocol::ids::ClusterId;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -16,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, warn};
 
 use super::{
+    Named,
     gate::{Gate, Rate},
     limits,
     presence::Presence,
@@ -77,10 +77,10 @@ impl ClusterListener {
                     let Some(stream) = handshaken else {
                         return;
                     };
-                    let Some(cluster) = named(&stream, peer) else {
+                    let Some(who) = named(&stream, peer) else {
                         return;
                     };
-                    session::serve_cluster(stream, peer, cluster, presence, acknowledge_within).await;
+                    session::serve_cluster(stream, peer, who, presence, acknowledge_within).await;
                 });
             }
         });
@@ -157,11 +157,11 @@ async fn handshake(
     }
 }
 
-/// The cluster a connection's certificate names.
-fn named(stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Option<ClusterId> {
+/// Whom a connection's certificate names.
+fn named(stream: &TlsStream<TcpStream>, peer: SocketAddr) -> Option<Named> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    match tls::cluster_of(certificate) {
-        Ok(cluster) => Some(cluster),
+    match tls::named(certificate) {
+        Ok(who) => Some(who),
         Err(error) => {
             warn!(%peer, %error, "refused a client certificate");
             None

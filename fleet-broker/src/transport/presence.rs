@@ -13,7 +13,7 @@ use bytes::Bytes;
 use protocol::{ids::ClusterId, topics::Upward};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Acceptance, ConnectionId, TransportEvent, session::Outbound};
+use super::{Acceptance, ConnectionId, Named, TransportEvent, session::Outbound};
 
 /// The table of connected clusters, and the way to the hub.
 pub(super) struct Presence {
@@ -40,20 +40,21 @@ impl Presence {
         ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether the registry lets this cluster in now.
-    pub(super) fn accepts(&self, cluster: &ClusterId) -> bool {
-        (self.is_accepted)(cluster)
+    /// Whether the registry lets this cluster in now, with this key.
+    pub(super) fn accepts(&self, who: &Named) -> bool {
+        (self.is_accepted)(who)
     }
 
     /// Enters a connection. An older one of the same cluster is told to stop and is `Gone` first. False:
     /// the cluster was revoked meanwhile, or the hub is stopping. Asking under the lock leaves no gap
     /// between a revocation and the kick that follows it.
-    pub(super) async fn arrive(&self, cluster: &ClusterId, connected: Connected) -> bool {
+    pub(super) async fn arrive(&self, who: &Named, connected: Connected) -> bool {
+        let cluster = &who.cluster;
         let Ok(mut permits) = self.events.reserve_many(2).await else {
             return false;
         };
         let mut table = self.table();
-        if !self.accepts(cluster) {
+        if !self.accepts(who) {
             return false;
         }
         let connection = connected.connection;

@@ -42,7 +42,7 @@ use tracing::{debug, warn};
 
 use self::access::{BootstrapAccess, ClusterAccess};
 use super::{
-    ConnectionId, PushError, TransportEvent, limits,
+    ConnectionId, Named, PushError, TransportEvent, limits,
     presence::{Connected, Presence},
 };
 
@@ -50,23 +50,24 @@ use super::{
 pub(super) async fn serve_cluster(
     stream: TlsStream<TcpStream>,
     peer: SocketAddr,
-    cluster: ClusterId,
+    who: Named,
     presence: Arc<Presence>,
     acknowledge_within: Duration,
 ) {
+    let cluster = who.cluster.clone();
     let (stop, stopped) = watch::channel(false);
     let router = Arc::new(router());
     let connection = presence.number();
     let session = Arc::new(ClusterSession {
         outbound: Arc::new(Outbound { router: Arc::clone(&router), cluster: cluster.clone() }),
         presence: Arc::clone(&presence),
-        cluster: cluster.clone(),
+        who: who.clone(),
         connection,
         stop,
         left_cleanly: AtomicBool::new(false),
         acknowledge_within,
     });
-    let access = Arc::new(ClusterAccess::new(cluster.clone(), Arc::clone(&presence)));
+    let access = Arc::new(ClusterAccess::new(who, Arc::clone(&presence)));
     let config = config(limits::PACKET_BYTES, Arc::clone(&session) as _);
     serve(stream, peer, config, router, access, stopped).await;
     presence.depart(&cluster, connection, session.left_cleanly.load(Ordering::Acquire)).await;
@@ -116,7 +117,7 @@ impl Outbound {
 struct ClusterSession {
     presence: Arc<Presence>,
     outbound: Arc<Outbound>,
-    cluster: ClusterId,
+    who: Named,
     connection: ConnectionId,
     stop: watch::Sender<bool>,
     left_cleanly: AtomicBool,
@@ -130,7 +131,7 @@ impl ClusterSession {
             outbound: Arc::clone(&self.outbound),
             stop: self.stop.clone(),
         };
-        if !self.presence.arrive(&self.cluster, connected).await {
+        if !self.presence.arrive(&self.who, connected).await {
             self.close().await;
         }
     }
@@ -138,19 +139,19 @@ impl ClusterSession {
     /// Returns once the hub has the message; the crate then acknowledges it.
     async fn published(&self, event: ClientPublishEvent) {
         if event.retain {
-            warn!(cluster = %self.cluster, topic = %event.topic, "closing: retained messages are not allowed");
+            warn!(cluster = %self.who.cluster, topic = %event.topic, "closing: retained messages are not allowed");
             return self.close().await;
         }
         // Access was checked by `ClusterAccess`, so the topic is this cluster's.
         let Ok((_, topic)) = topics::parse_upward(&event.topic) else {
             return self.close().await;
         };
-        let wait = self.presence.message(&self.cluster, self.connection, topic, event.payload).await;
+        let wait = self.presence.message(&self.who.cluster, self.connection, topic, event.payload).await;
         let Some(done) = wait else {
             return self.close().await;
         };
         if !matches!(timeout(self.acknowledge_within, done).await, Ok(Ok(()))) {
-            warn!(cluster = %self.cluster, ?topic, "closing: the hub did not take a message");
+            warn!(cluster = %self.who.cluster, ?topic, "closing: the hub did not take a message");
             self.close().await;
         }
     }

@@ -1,29 +1,35 @@
-//! TLS of the two listeners, and the name in a cluster's certificate.
+//! TLS of the two listeners, and the names in a cluster's certificate.
 
 use std::sync::Arc;
 
-use protocol::ids::{ClusterId, IdError};
-use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier, version::TLS13};
+use protocol::ids::{ClusterId, IdError, KeyId};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    server::{ResolvesServerCert, WebPkiClientVerifier},
+    version::TLS13,
+};
 use rustls_pki_types::CertificateDer;
+use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::pki::ServerIdentity;
+use super::Named;
 
 /// A certificate that does not name one cluster.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NameError {
     #[error("the client certificate cannot be read")]
     Unreadable,
-    #[error("the client certificate has {0} common names; it must have one")]
+    #[error("the client certificate has {0} names of a kind; it must have one common name and one unit")]
     Names(usize),
     #[error("the client certificate's common name is no text")]
     NotText,
-    #[error("the client certificate names no cluster")]
+    #[error("the client certificate names no cluster or no identity key")]
     Id(#[source] IdError),
 }
 
 /// TLS 1.3 with a certificate asked of every client, signed by `ca`.
 pub(super) fn for_clusters(
-    identity: &ServerIdentity,
+    shown: Arc<dyn ResolvesServerCert>,
     ca: &CertificateDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
@@ -35,16 +41,16 @@ pub(super) fn for_clusters(
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+        .with_cert_resolver(shown);
     Ok(Arc::new(without_resumption(config)))
 }
 
 /// TLS 1.3 that asks no certificate: whoever enrols has none yet.
-pub(super) fn for_bootstrap(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub(super) fn for_bootstrap(shown: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+        .with_cert_resolver(shown);
     Ok(Arc::new(without_resumption(config)))
 }
 
@@ -55,12 +61,23 @@ fn without_resumption(mut config: ServerConfig) -> ServerConfig {
     config
 }
 
-/// The cluster a verified client certificate was issued to: its only common name.
-pub(super) fn cluster_of(certificate: &CertificateDer<'_>) -> Result<ClusterId, NameError> {
+/// Whom a verified client certificate was issued to: the cluster is its only common name, the identity key that asked
+/// for it its only unit.
+pub(super) fn named(certificate: &CertificateDer<'_>) -> Result<Named, NameError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| NameError::Unreadable)?;
-    let names: Vec<_> = parsed.subject().iter_common_name().collect();
-    match names.as_slice() {
-        [name] => name.as_str().map_err(|_| NameError::NotText)?.parse().map_err(NameError::Id),
-        other => Err(NameError::Names(other.len())),
+    let subject = parsed.subject();
+    let cluster = only(subject.iter_common_name())?;
+    let identity = only(subject.iter_organizational_unit())?;
+    Ok(Named {
+        cluster: cluster.parse::<ClusterId>().map_err(NameError::Id)?,
+        identity: identity.parse::<KeyId>().map_err(NameError::Id)?,
+    })
+}
+
+fn only<'a>(mut names: impl Iterator<Item = &'a AttributeTypeAndValue<'a>>) -> Result<&'a str, NameError> {
+    let (Some(name), more) = (names.next(), names.count()) else { return Err(NameError::Names(0)) };
+    if more > 0 {
+        return Err(NameError::Names(1 + more));
     }
+    name.as_str().map_err(|_| NameError::NotText)
 }

@@ -11,6 +11,7 @@ mod enrolment;
 mod order;
 mod parameters;
 mod releases;
+mod renewal;
 mod roots;
 mod signatures;
 mod time;

@@ -19,7 +19,9 @@ use tests::wait_for;
 
 use crate::manifests::WEB_SERVICE;
 use crate::{
-    harness::{KEYS, OTHER_KEYS, SOON, Site},
+    fleet_keys::KEYS,
+    fleet_keys::OTHER_KEYS,
+    harness::{SOON, Site},
     relay::Relay,
 };
 

@@ -25,20 +25,20 @@ use edgefleet::{
     source::SourceText,
 };
 use fleet_broker::{
-    keys::{self, Charter, ROOT_FILE},
+    keys::{self, ROOT_FILE},
+    pki::CERTIFICATE_LIFETIME,
     resources::{APPROVE_ANNOTATION, Assignment, AssignmentState, AssignmentStatus, Cluster},
     serve::{self, Running, ServeConfig},
 };
 use protocol::{
-    codec,
-    cose::{self, Binding},
-    documents::{Adopt, Document as _, NamespacePattern, Root},
-    ids::{AppId, ClusterId, FleetId, Name},
-    keys::SigningKey,
+    documents::Adopt,
+    ids::{AppId, ClusterId, FleetId},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{CutProxy, Kubectl, Process, kubeconfig, wait_for};
+
+use crate::fleet_keys::{KEYS, OTHER_KEYS, make_keys, other_tenant};
 
 /// Longest wait for anything that should happen; reached only by a test that fails. A busy API server may take a
 /// minute to end a definition.
@@ -47,17 +47,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(180);
 /// How long bundles are good for.
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// How long keys are good for: longer than anybody opens what a release of today has written.
-const KEYS_SECONDS: u64 = 100 * 365 * DAY_SECONDS;
-
 /// The one application of every site.
 pub(crate) const APPLICATION: &str = "web";
-
-/// The folder of the fleet's keys.
-pub(crate) const KEYS: &str = "keys";
-
-/// The folder with the other tenant's release keys.
-pub(crate) const OTHER_KEYS: &str = "other-keys";
 
 /// The label by which the ApplySet of KEP-3659 knows its members.
 pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
@@ -83,6 +74,7 @@ pub(crate) struct Site {
     hub: Option<Running>,
     hub_program: Option<Process>,
     ports: Ports,
+    certificate_lifetime: Duration,
     agent: Option<Process>,
     released: u64,
     /// What was built, and may stand on the shared cluster.
@@ -105,10 +97,19 @@ impl Site {
 
     /// [`Site::start`] with releases that may reach these namespaces too.
     pub(crate) async fn start_with(promise: &str, namespaces: &[&str]) -> Result<Self> {
+        Self::start_at(promise, namespaces, CERTIFICATE_LIFETIME).await
+    }
+
+    /// [`Site::start`] with certificates that last so long.
+    pub(crate) async fn start_short(promise: &str, certificate_lifetime: Duration) -> Result<Self> {
+        Self::start_at(promise, &[], certificate_lifetime).await
+    }
+
+    async fn start_at(promise: &str, namespaces: &[&str], certificate_lifetime: Duration) -> Result<Self> {
         let name = format!("{promise}-{}", clock::now());
         let folder = TempDir::with_prefix(&name)?;
         make_keys(folder.path(), &name, namespaces)?;
-        let mut site = Self::open(name, folder).await?;
+        let mut site = Self::open(name, folder, certificate_lifetime).await?;
         site.join().await?;
         site.start_agent()?;
         site.condition("Connected").await?;
@@ -116,9 +117,9 @@ impl Site {
     }
 
     /// Starts the hub of a folder, and the links for an agent that is not started.
-    pub(crate) async fn open(name: String, folder: TempDir) -> Result<Self> {
+    pub(crate) async fn open(name: String, folder: TempDir, certificate_lifetime: Duration) -> Result<Self> {
         let director = folder.path().join(KEYS).join("director.key");
-        let hub = start_hub(folder.path(), Ports::default(), &director).await?;
+        let hub = start_hub(folder.path(), Ports::default(), &director, certificate_lifetime).await?;
         let ports = Ports {
             api: hub.api.port(),
             broker: hub.addresses.clusters.port(),
@@ -141,14 +142,15 @@ impl Site {
             hub,
             hub_program,
             ports,
+            certificate_lifetime,
             agent,
             released,
             apps,
         })
     }
 
-    /// Registers the cluster and lets the agent join.
-    async fn join(&self) -> Result<()> {
+    /// Registers the cluster and lets the agent join, whose way to the hub then is the link that can be cut.
+    pub(crate) async fn join(&self) -> Result<()> {
         let cluster = ClusterId::new(&*self.name)?;
         self.operator.add_cluster(&cluster, &[("stage".to_owned(), "test".to_owned())]).await?;
         let code = self.operator.join_code(&cluster).await?.to_string();
@@ -166,6 +168,7 @@ impl Site {
         let path = self.state().config();
         let mut config = Config::load(&path)?;
         config.broker = Address { host: "127.0.0.1".to_owned(), port: self.link.address().port() };
+        config.enrol = Some(Address { host: "127.0.0.1".to_owned(), port: self.ports.enrol });
         Ok(fs::write(path, config.to_text()?)?)
     }
 
@@ -239,7 +242,8 @@ impl Site {
     /// Starts the hub again, on the same folder and ports.
     pub(crate) async fn start_hub(&mut self) -> Result<()> {
         let director = self.folder.path().join(KEYS).join("director.key");
-        self.hub = Some(start_hub(self.folder.path(), self.ports, &director).await?);
+        self.hub =
+            Some(start_hub(self.folder.path(), self.ports, &director, self.certificate_lifetime).await?);
         Ok(())
     }
 
@@ -521,46 +525,12 @@ pub(crate) fn condition_is(cluster: &Cluster, kind: &str, status: &str) -> bool 
     condition(cluster, kind).is_some_and(|[found, ..]| found == status)
 }
 
-fn other_tenant(name: &str) -> String {
-    format!("{name}-other")
-}
-
-/// Makes the keys of a fleet with two tenants. Beside the second tenant's stands a director that is not the fleet's.
-fn make_keys(folder: &Path, name: &str, namespaces: &[&str]) -> Result<()> {
-    let fleet = FleetId::new(name)?;
-    let authority = serve::certificate_authority(&folder.join("hub"), fleet.as_str())?;
-    let now = clock::now();
-    let charter = |tenant: &str, namespaces: &[&str]| -> Result<Charter> {
-        let reached = [tenant]
-            .into_iter()
-            .chain(namespaces.iter().copied())
-            .map(|name| name.parse::<NamespacePattern>());
-        Ok(Charter {
-            fleet: fleet.clone(),
-            tenant: Name::new(tenant)?,
-            namespaces: reached.collect::<Result<_, _>>()?,
-            ca_pins: vec![authority.pin()],
-            issued: now,
-            not_after: now.plus(KEYS_SECONDS),
-        })
-    };
-    let mut keys = keys::generate(&charter(name, namespaces)?)?;
-    let other = keys::generate(&charter(&other_tenant(name), &[])?)?;
-    keys.document.keys.extend(other.release.iter().map(SigningKey::public));
-    keys.document.releases.extend(other.document.releases.clone());
-    let signers: Vec<&SigningKey> = keys.root.iter().collect();
-    keys.envelope = sign_root(&keys.document, &signers);
-    keys.write(&folder.join(KEYS))?;
-    Ok(other.write(&folder.join(OTHER_KEYS))?)
-}
-
-/// Signs a root document.
-pub(crate) fn sign_root(root: &Root, signers: &[&SigningKey]) -> Vec<u8> {
-    let binding = Binding { kind: Root::TYPE, fleet: &root.fleet, cluster: None };
-    cose::sign_many(binding, &codec::encode(root), signers)
-}
-
-async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Running> {
+async fn start_hub(
+    folder: &Path,
+    ports: Ports,
+    director: &Path,
+    certificate_lifetime: Duration,
+) -> Result<Running> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let config = ServeConfig {
         directory: folder.join("hub"),
@@ -570,6 +540,7 @@ async fn start_hub(folder: &Path, ports: Ports, director: &Path) -> Result<Runni
         advertise: "127.0.0.1".to_owned(),
         root: fs::read(folder.join(KEYS).join(ROOT_FILE))?,
         director: keys::load_signing_key(director)?.key,
+        certificate_lifetime,
     };
     Ok(serve::start(config).await?)
 }

@@ -17,6 +17,7 @@ use edge_agent::{
 use edgefleet::clock;
 use fleet_broker::{
     pki::CertificateAuthority,
+    presented::Presented,
     transport::{Transport, TransportConfig, TransportEvent},
 };
 use jiff::Timestamp;
@@ -67,7 +68,7 @@ impl Relay {
         let config = TransportConfig {
             clusters: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             bootstrap: None,
-            identity: authority.server_identity(&["127.0.0.1".to_owned()], now)?,
+            shown: Presented::new(authority.server_identity(&["127.0.0.1".to_owned()], now)?)?,
             client_ca: authority.certificate().clone(),
             is_accepted: Arc::new(|_| true),
             connections_max: EVENTS,
@@ -81,12 +82,12 @@ impl Relay {
                 cluster: cluster.clone(),
                 host: "127.0.0.1".to_owned(),
                 port: hub.port(),
-                certificate: state.connection_certificate(),
-                key: state.connection_key(),
+                identity: state.connection(),
                 trusted_ca: state.ca(),
                 keepalive_seconds: KEEPALIVE_SECONDS,
                 connect_within: SOON,
                 backoff: Backoff { first: Duration::from_millis(50), cap: SOON, seed: 0 },
+                renewed: Arc::default(),
             },
             transport: Arc::clone(&transport),
             memory: Arc::clone(&memory),

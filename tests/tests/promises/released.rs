@@ -24,17 +24,17 @@ use edge_agent::{
 use edgefleet::{bundle::Bundle, clock};
 use fleet_broker::{
     keys::ROOT_FILE,
+    pki::CERTIFICATE_LIFETIME,
     resources::{AssignmentState, AssignmentStatus},
-    serve,
     store::Store,
 };
 use protocol::ids::{AppId, ClusterId, Digest};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::wait_for;
 
-use crate::harness::{KEYS, SOON, Site, name_of};
+use crate::fleet_keys::KEYS;
+use crate::harness::{SOON, Site, name_of};
 use crate::manifests::greeting;
 use crate::tenants::deceive;
 
@@ -98,8 +98,7 @@ async fn taken_up(kept: &Path) -> Result<()> {
     nothing_lost(&said["journal"], &journal(&state.journal())?)?;
     nothing_lost(&said["store"], &store(&folder.path().join("hub/hub.sqlite")).await?)?;
 
-    renew(folder.path(), &state, &name)?;
-    let mut site = Site::open(name, folder).await?;
+    let mut site = Site::open(name, folder, CERTIFICATE_LIFETIME).await?;
     let reserved = said["store"]["reserved"].as_u64().context("versions were reserved")?;
     versions_go_on(&site, reserved).await?;
     site.lead_agent()?;
@@ -342,19 +341,6 @@ fn nothing_lost(old: &Value, new: &Value) -> Result<()> {
         _ => ensure!(old == new, "{old} became {new}"),
     }
     Ok(())
-}
-
-/// Gives the agent a certificate of today, which one that was away so long gets by joining again.
-fn renew(folder: &Path, state: &StateDir, name: &str) -> Result<()> {
-    let authority = serve::certificate_authority(&folder.join("hub"), name)?;
-    let key = KeyPair::from_pem(&fs::read_to_string(state.connection_key())?)?;
-    let mut request = CertificateParams::default();
-    request.distinguished_name = DistinguishedName::new();
-    request.distinguished_name.push(DnType::CommonName, name);
-    let request = request.serialize_request(&key)?;
-    let now = jiff::Timestamp::from_second(i64::try_from(clock::now().0)?)?;
-    let certificate = authority.sign_cluster(request.der(), &ClusterId::new(name)?, now)?;
-    Ok(fs::write(state.connection_certificate(), certificate.pem)?)
 }
 
 /// Takes the paths of this run out of the agent's configuration.

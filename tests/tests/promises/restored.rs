@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use tests::{Kubectl, Process, wait_for};
 
 use crate::{
-    harness::{APPLICATION, KEYS, SOON, Site, condition, name_of, program},
+    fleet_keys::KEYS,
+    harness::{APPLICATION, SOON, Site, condition, name_of, program},
     relay::Relay,
 };
 

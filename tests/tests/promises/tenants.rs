@@ -11,7 +11,9 @@ use fleet_broker::{
 use protocol::{documents::Root, ids::AppId, keys::SigningKey};
 use serde_json::json;
 
-use crate::harness::{KEYS, Site, sign_root};
+use crate::fleet_keys::KEYS;
+use crate::fleet_keys::sign_root;
+use crate::harness::Site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_out_of_its_tenants_scope_stops_no_other_tenant() -> Result<()> {

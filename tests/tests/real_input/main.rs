@@ -5,6 +5,9 @@
 
 mod addons;
 mod cert_manager;
+#[path = "../promises/fleet_keys.rs"]
+#[allow(dead_code, reason = "promises use more of it")]
+mod fleet_keys;
 mod gateway;
 #[path = "../promises/harness.rs"]
 #[allow(dead_code, reason = "promises use the rest")]

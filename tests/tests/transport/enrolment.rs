@@ -10,7 +10,7 @@ use rumqttc::{MqttOptions, PubAckReason, SubscribeReasonCode, Transport};
 use tokio::sync::oneshot;
 
 use crate::{
-    harness::{DEADLINE, Hub, id, now},
+    harness::{DEADLINE, Hub, id, identity, now},
     hostile::{Raw, Wire, connect_packet, publish_packet},
 };
 
@@ -60,13 +60,13 @@ async fn a_new_cluster_asks_is_answered_and_connects_with_its_certificate() {
     });
     let (named, request, answer) = asked(&mut hub).await;
     assert_eq!((named, &request), (token(), &Bytes::from(made.request)));
-    let certificate = hub.ca.sign_cluster(&request, &cluster, now()).unwrap();
+    let certificate = hub.ca.sign_cluster(&request, &cluster, &identity(), now()).unwrap();
     answer.send(Bytes::from(certificate.pem)).unwrap();
     let certificate = asking.await.unwrap().unwrap();
 
     let site = hub.enrol("tower-1");
-    std::fs::write(site.file("cluster.pem"), certificate).unwrap();
-    std::fs::write(site.file("cluster.key"), made.key_pem.as_bytes()).unwrap();
+    let both = [&certificate, made.key_pem.as_bytes()].concat();
+    std::fs::write(site.file("cluster.pem"), both).unwrap();
     let mut agent = site.connect();
     hub.connected(&cluster).await;
     agent.up().await;

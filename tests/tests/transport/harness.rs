@@ -17,11 +17,12 @@ use edge_agent::{
 };
 use fleet_broker::{
     pki::CertificateAuthority,
+    presented::Presented,
     transport::{ConnectionId, Transport, TransportConfig, TransportEvent},
 };
 use jiff::Timestamp;
 use protocol::{
-    ids::ClusterId,
+    ids::{ClusterId, KeyId},
     topics::{Downward, Upward},
 };
 use tempfile::TempDir;
@@ -34,6 +35,11 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 #[allow(clippy::disallowed_methods, reason = "TLS compares certificates with the real time")]
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// The identity key of every cluster: the transport passes it on and compares nothing.
+pub(crate) fn identity() -> KeyId {
+    KeyId::new([7; 32])
 }
 
 pub(crate) fn id(text: &str) -> ClusterId {
@@ -92,14 +98,13 @@ impl Hub {
         let ca = CertificateAuthority::load_or_create(directory.path(), "test-fleet", now()).unwrap();
         let revoked = Arc::new(Mutex::new(BTreeSet::new()));
         let refused = Arc::clone(&revoked);
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let config = TransportConfig {
             clusters: options.clusters,
             bootstrap: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-            identity: ca
-                .server_identity(&["localhost".to_owned(), "127.0.0.1".to_owned()], options.hub_clock)
-                .unwrap(),
+            shown: Presented::new(ca.server_identity(&names, options.hub_clock).unwrap()).unwrap(),
             client_ca: ca.certificate().clone(),
-            is_accepted: Arc::new(move |cluster| !refused.lock().unwrap().contains(cluster)),
+            is_accepted: Arc::new(move |who| !refused.lock().unwrap().contains(&who.cluster)),
             connections_max: 100,
             acknowledge_within: options.acknowledge_within,
         };
@@ -112,10 +117,9 @@ impl Hub {
     pub(crate) fn enrol(&self, cluster: &str) -> Site {
         let cluster = id(cluster);
         let made = KeyAndRequest::make(&cluster).unwrap();
-        let certificate = self.ca.sign_cluster(&made.request, &cluster, now()).unwrap();
+        let certificate = self.ca.sign_cluster(&made.request, &cluster, &identity(), now()).unwrap();
         let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("cluster.pem"), certificate.pem).unwrap();
-        fs::write(directory.path().join("cluster.key"), made.key_pem.as_bytes()).unwrap();
+        fs::write(directory.path().join("cluster.pem"), certificate.pem + &made.key_pem).unwrap();
         fs::write(directory.path().join("ca.pem"), self.ca.certificate_pem()).unwrap();
         Site { cluster, directory, port: self.transport.addresses().clusters.port() }
     }
@@ -171,12 +175,12 @@ impl Site {
             cluster: self.cluster.clone(),
             host: "localhost".to_owned(),
             port: self.port,
-            certificate: self.file("cluster.pem"),
-            key: self.file("cluster.key"),
+            identity: self.file("cluster.pem"),
             trusted_ca: self.file("ca.pem"),
             keepalive_seconds: edge_agent::link::KEEPALIVE_SECONDS,
             connect_within: DEADLINE,
             backoff: Backoff { first: Duration::from_millis(20), cap: Duration::from_millis(200), seed: 7 },
+            renewed: Arc::default(),
         }
     }
 

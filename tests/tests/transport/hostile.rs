@@ -25,7 +25,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Options a hub would accept.
     pub(crate) fn options(site: &Site) -> MqttOptions {
-        let identity = (site.read("cluster.pem"), site.read("cluster.key"));
+        let identity = (site.read("cluster.pem"), site.read("cluster.pem"));
         let mut options = MqttOptions::new(site.cluster.as_str(), ("localhost", site.port));
         options
             .set_transport(Transport::tls(site.read("ca.pem"), Some(identity), None))
@@ -108,7 +108,7 @@ impl Wire {
             .with_root_certificates(roots);
         let config = if with_certificate {
             let certificate = CertificateDer::from_pem_slice(&site.read("cluster.pem")).unwrap();
-            let key = PrivateKeyDer::from_pem_slice(&site.read("cluster.key")).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(&site.read("cluster.pem")).unwrap();
             builder.with_client_auth_cert(vec![certificate], key).unwrap()
         } else {
             builder.with_no_client_auth()

@@ -1,4 +1,4 @@
-//! `edgefleet cluster`: registering clusters.
+//! `edgefleet cluster`: registering clusters, and believing them no more.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use protocol::ids::ClusterId;
 
 use super::{CommandError, Context, hub_runtime};
-use crate::hub::Hub;
+use crate::hub::{Hub, Revoked};
 
 /// Which hub to speak to.
 #[derive(Debug, Clone, Args)]
@@ -30,6 +30,17 @@ pub enum Clusters {
         #[command(flatten)]
         hub: HubArguments,
     },
+    /// Believe a cluster's identity key no more, for ever; what the cluster runs is left alone
+    Revoke {
+        /// Its name
+        name: ClusterId,
+        /// Why; others read it, and so does whoever is at the site
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Which hub
+        #[command(flatten)]
+        hub: HubArguments,
+    },
 }
 
 impl Clusters {
@@ -45,6 +56,22 @@ impl Clusters {
                     "On {name}, within a day and once only, run:\n  edge-agent join CODE\nwith this code, which is a secret:"
                 ))?;
                 context.output.line(&code.to_string())?;
+                Ok(())
+            }
+            Self::Revoke { name, reason, hub } => {
+                let revoked = hub_runtime()?.block_on(async {
+                    let hub = Hub::open(&hub.kubeconfig).await?;
+                    hub.revoke(name, reason).await
+                })?;
+                let Revoked { key, reason, was_connected } = revoked;
+                context.output.line(&format!("revoked key {key} of {name}: {reason}"))?;
+                if was_connected {
+                    context.output.line("its connection was ended")?;
+                }
+                context.output.note(&format!(
+                    "Its certificates are refused from now on. Nothing on it was deleted: it goes on with what it \
+                     runs.\nTo let it join with a new key: edgefleet cluster add {name}"
+                ))?;
                 Ok(())
             }
         }

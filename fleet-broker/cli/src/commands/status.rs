@@ -42,6 +42,9 @@ impl Status {
             with("Available"),
         );
         context.output.line(&line)?;
+        for (cluster, reason) in clusters.iter().filter_map(revoked) {
+            context.output.line(&format!("{cluster} is revoked: {reason}"))?;
+        }
         for freeze in &freezes {
             let name = freeze.metadata.name.as_deref().unwrap_or_default();
             let line = format!("Frozen by {name}: {}: {}", scope(&freeze.spec), freeze.spec.reason);
@@ -83,6 +86,13 @@ impl Status {
         }
         Ok(())
     }
+}
+
+/// Name and reason of a cluster whose key is revoked.
+fn revoked(cluster: &Cluster) -> Option<(&str, &str)> {
+    let conditions: &[Condition] = cluster.status.as_ref().map_or(&[], |status| &status.conditions);
+    let revoked = conditions.iter().find(|one| one.type_ == "Revoked" && one.status == "True")?;
+    Some((cluster.metadata.name.as_deref()?, &revoked.message))
 }
 
 fn holds(cluster: &Cluster, kind: &str) -> bool {

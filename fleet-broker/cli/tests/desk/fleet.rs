@@ -10,6 +10,7 @@ use std::{
 use edgefleet::{clock, hub::Hub};
 use fleet_broker::{
     keys::{self, Charter},
+    pki::CERTIFICATE_LIFETIME,
     serve::{self, Running, ServeConfig},
 };
 use protocol::ids::{ClusterId, FleetId, Name};
@@ -141,6 +142,7 @@ async fn start_hub(desk: &Desk) -> Running {
         advertise: "127.0.0.1".to_owned(),
         root: fs::read(desk.path("keys/root.cose")).unwrap(),
         director: keys::load_signing_key(&desk.path("keys/director.key")).unwrap().key,
+        certificate_lifetime: CERTIFICATE_LIFETIME,
     };
     serve::start(config).await.unwrap()
 }

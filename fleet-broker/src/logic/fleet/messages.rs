@@ -27,7 +27,7 @@ impl Fleet {
         effects: &mut Vec<Effect>,
     ) {
         // What a connection that is being ended still says is not listened to.
-        if !self.clusters.get(id).is_some_and(|cluster| cluster.connected && cluster.accepted) {
+        if !self.is_connected(id) || !self.admits(id) {
             return;
         }
         match topic {

@@ -14,7 +14,7 @@ use protocol::{
 
 use serde_json::Value;
 
-use super::{Cluster, Effect, Fleet, Signed, rollout::Decision};
+use super::{Cluster, Effect, Fleet, Revocation, Signed, rollout::Decision};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
@@ -22,6 +22,9 @@ use crate::resources::{
 
 /// The condition that says whether others changed what was applied.
 const DRIFTED: &str = "Drifted";
+
+/// The condition that is there only while the key with which a cluster joined is revoked.
+const REVOKED: &str = "Revoked";
 
 /// Statuses as they were last put out.
 #[derive(Debug, Default)]
@@ -70,7 +73,7 @@ impl Fleet {
         };
         let before = self.shown.clusters.get(id);
         let adopted = self.adopted(cluster);
-        let mut status = cluster_status(now, cluster, adopted, before);
+        let mut status = cluster_status(now, cluster, self.revocation_of(id), adopted, before);
         if let Some(before) = before {
             // A report's time alone is no change: it is put out together with the next one.
             let kept = ClusterStatus { last_report_time: before.last_report_time.clone(), ..status.clone() };
@@ -261,6 +264,7 @@ fn waiting(report: Option<&AppReport>) -> Option<String> {
 fn cluster_status(
     now: Now,
     cluster: &Cluster,
+    revocation: Option<&Revocation>,
     adopted: Option<Fresh<'_>>,
     before: Option<&ClusterStatus>,
 ) -> ClusterStatus {
@@ -276,7 +280,8 @@ fn cluster_status(
         available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
     };
-    let conditions: Vec<Fresh<'_>> = conditions(cluster, applications).into_iter().chain(adopted).collect();
+    let conditions = conditions(cluster, revocation, applications);
+    let conditions: Vec<Fresh<'_>> = conditions.into_iter().chain(adopted).collect();
     ClusterStatus {
         conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
         last_report_time: None,
@@ -288,7 +293,11 @@ fn cluster_status(
     }
 }
 
-fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh<'_>> {
+fn conditions<'a>(
+    cluster: &'a Cluster,
+    revocation: Option<&Revocation>,
+    applications: ClusterApplications,
+) -> Vec<Fresh<'a>> {
     let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let joined = cluster.identity.is_some();
     let mut all = vec![
@@ -300,6 +309,9 @@ fn conditions(cluster: &Cluster, applications: ClusterApplications) -> Vec<Fresh
             String::new(),
         ),
     ];
+    all.extend(
+        revocation.map(|revocation| condition(REVOKED, true, "KeyRevoked", revocation.reason.clone())),
+    );
     let Some(report) = &cluster.report else { return all };
     let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
     let synced = told == Some(report.order) && applications.updated == applications.desired;

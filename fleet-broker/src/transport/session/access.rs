@@ -13,28 +13,31 @@ use mqtt5::{
     protocol::v5::reason_codes::ReasonCode,
 };
 use protocol::{
-    ids::{ClusterId, TokenId},
+    ids::TokenId,
     topics::{self, Upward},
 };
 use tracing::warn;
 
-use super::{super::presence::Presence, limits};
+use super::{
+    super::{Named, presence::Presence},
+    limits,
+};
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The rights of one enrolled cluster: its certificate is the only thing believed about it.
 pub(super) struct ClusterAccess {
-    cluster: ClusterId,
+    who: Named,
     presence: Arc<Presence>,
 }
 
 impl ClusterAccess {
-    pub(super) fn new(cluster: ClusterId, presence: Arc<Presence>) -> Self {
-        Self { cluster, presence }
+    pub(super) fn new(who: Named, presence: Arc<Presence>) -> Self {
+        Self { who, presence }
     }
 
     fn refusal(&self, connect: &ConnectPacket) -> Option<&'static str> {
-        let own = self.cluster.as_str();
+        let own = self.who.cluster.as_str();
         if connect.client_id != own {
             return Some("the client id is not the certificate's name");
         }
@@ -42,13 +45,13 @@ impl ClusterAccess {
             return Some("the user name is not the certificate's name");
         }
         // Refused here and not at the handshake, so that the agent's operator reads "not authorized".
-        if !self.presence.accepts(&self.cluster) {
-            return Some("the cluster is revoked or unknown");
+        if !self.presence.accepts(&self.who) {
+            return Some("the cluster or its key is revoked or unknown");
         }
         let Some(will) = &connect.will else {
             return overlong(connect);
         };
-        if will.topic != Upward::Hello.topic(&self.cluster) || will.retain || !will.payload.is_empty() {
+        if will.topic != Upward::Hello.topic(&self.who.cluster) || will.retain || !will.payload.is_empty() {
             return Some("the will may only be an empty, unretained message on the cluster's hello topic");
         }
         if will.properties.will_delay_interval.unwrap_or(0) != 0 {
@@ -64,16 +67,16 @@ impl AuthProvider for ClusterAccess {
         connect: &'a ConnectPacket,
         peer: SocketAddr,
     ) -> Later<'a, mqtt5::Result<AuthResult>> {
-        answer(self.refusal(connect), self.cluster.as_str(), peer)
+        answer(self.refusal(connect), self.who.cluster.as_str(), peer)
     }
 
     fn authorize_publish<'a>(&'a self, _: &str, _: Option<&'a str>, topic: &'a str) -> Later<'a, bool> {
-        let own = topics::parse_upward(topic).is_ok_and(|(cluster, _)| cluster == self.cluster);
+        let own = topics::parse_upward(topic).is_ok_and(|(cluster, _)| cluster == self.who.cluster);
         Box::pin(ready(own))
     }
 
     fn authorize_subscribe<'a>(&'a self, _: &str, _: Option<&'a str>, filter: &'a str) -> Later<'a, bool> {
-        let own = topics::parse_downward(filter).is_ok_and(|(cluster, _)| cluster == self.cluster);
+        let own = topics::parse_downward(filter).is_ok_and(|(cluster, _)| cluster == self.who.cluster);
         Box::pin(ready(own))
     }
 }

@@ -159,6 +159,7 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         Event::Cluster(id, _) => Some((2, id.to_string())),
         Event::Application(id, _) => Some((3, id.to_string())),
         Event::Enrolled(..)
+        | Event::Revoke(..)
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)
