@@ -394,16 +394,16 @@ mod tests {
         };
         check(
             "hartbeat_seconds = 60\n",
-            &["line 6", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
+            &["line 5", "unknown field `hartbeat_seconds`", "heartbeat_seconds"],
         );
-        check("log = \"xml\"\n", &["line 6", "unknown variant `xml`", "text"]);
-        check("heartbeat_seconds = 1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = -1\n", &["line 6", "heartbeat_seconds is 10 to 4294967295"]);
-        check("heartbeat_seconds = \"1h\"\n", &["line 6", "invalid type: string \"1h\""]);
-        check("keepalive_seconds = 600000\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
-        check("keepalive_seconds = 4\n", &["line 6", "keepalive_seconds is 5 to 65535"]);
-        check("cluster = \"twice\"\n", &["line 6", "duplicate key"]);
-        check("broker", &["line 6"]);
+        check("log = \"xml\"\n", &["line 5", "unknown variant `xml`", "text"]);
+        check("heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = -1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
+        check("heartbeat_seconds = \"1h\"\n", &["line 5", "invalid type: string \"1h\""]);
+        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
+        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
+        check("cluster = \"twice\"\n", &["line 5", "duplicate key"]);
+        check("broker", &["line 5"]);
     }
 
     #[test]
