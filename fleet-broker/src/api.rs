@@ -1,7 +1,7 @@
 //! The hub's API: HTTPS, shaped so that Kubernetes clients are its clients.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{any, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use protocol::verify::Trust;
@@ -21,6 +21,7 @@ use crate::backup;
 use crate::controller::Question;
 use crate::hub::Hub;
 
+pub mod access;
 pub mod auth;
 mod backups;
 mod blobs;
@@ -35,14 +36,16 @@ mod openapi;
 mod params;
 mod read;
 mod reply;
+mod review;
 mod revoke;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod watch;
 mod write;
 
-use auth::TokenHash;
+use access::Access;
 use metrics::Metrics;
 use reply::Refusal;
 
@@ -58,7 +61,7 @@ const UPLOADS_MAX: usize = 4;
 #[derive(Clone, Debug)]
 struct Api {
     hub: Hub,
-    admin: TokenHash,
+    access: Access,
     metrics: Arc<Metrics>,
     /// One permit for each watch that may still be opened.
     watches: Arc<Semaphore>,
@@ -74,19 +77,19 @@ struct Api {
     trust: Option<Arc<Trust>>,
 }
 
-/// The API on these objects, for whoever bears the admin token. The fleet is asked through
+/// The API on these objects, for whoever bears a token, as far as its role goes. The fleet is asked through
 /// `questions`. Bundles that no cluster would believe by `trust` are refused, and backups are made of `backup`; without
 /// them, which is an API without a fleet, none is.
 pub fn router(
     hub: Hub,
-    admin: TokenHash,
+    access: Access,
     questions: mpsc::Sender<Question>,
     trust: Option<Arc<Trust>>,
     backup: Option<Arc<backup::Source>>,
 ) -> Router {
     let api = Api {
         hub,
-        admin,
+        access,
         metrics: Arc::new(Metrics::new()),
         watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
@@ -107,7 +110,16 @@ pub fn router(
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/revoke", post(revoke::create))
+        .route("/apis/edgefleet.dev/v1alpha1/tokens", get(tokens::list).post(tokens::create))
+        .route("/apis/edgefleet.dev/v1alpha1/tokens/{name}", delete(tokens::revoke))
         .route("/apis/edgefleet.dev/v1alpha1/{*path}", any(target::serve))
+        .route("/apis/authentication.k8s.io", get(discovery::group))
+        .route("/apis/authentication.k8s.io/v1", get(discovery::resources))
+        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", post(review::identity))
+        .route("/apis/authorization.k8s.io", get(discovery::group))
+        .route("/apis/authorization.k8s.io/v1", get(discovery::resources))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review::access))
+        .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", post(review::rules))
         .route("/openapi/v2", get(openapi::nothing))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/apis/edgefleet.dev/v1alpha1", get(openapi::document))
@@ -142,7 +154,7 @@ pub async fn serve(
     let handle = Handle::new();
     let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?
         .handle(handle.clone())
-        .serve(router.into_make_service());
+        .serve(router.into_make_service_with_connect_info::<SocketAddr>());
     let mut server = pin!(server);
     tokio::select! {
         result = &mut server => result,

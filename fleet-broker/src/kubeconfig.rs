@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
 
 use crate::api::auth::Token;
 use crate::boundary::{self, At};
+use crate::logic::access::ADMIN;
 
 /// Only the owner may read it: it holds a token.
 const MODE: u32 = 0o600;
@@ -27,32 +28,35 @@ pub struct KubeconfigError {
     pub source: io::Error,
 }
 
-/// Writes a kubeconfig for the hub at `server` (an https URL) whose certificate the CA in `ca_pem` signed.
-/// What is at `path` is replaced at once, never half.
+/// Writes the hub's own kubeconfig, for the hub at `server` (an https URL) whose certificate the CA in `ca_pem`
+/// signed. What is at `path` is replaced at once, never half.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, server: &str, ca_pem: &str, token: &Token) -> Result<(), KubeconfigError> {
-    let content = format!("{:#}\n", kubeconfig(server, ca_pem, token));
+    let content = text(server, &STANDARD.encode(ca_pem), ADMIN, token.expose());
     replace(path, content.as_bytes()).map_err(|source| KubeconfigError { path: path.to_owned(), source })
 }
 
+/// A kubeconfig for the bearer of a token. `ca` is the certificate authority's PEM in base64, as kubeconfigs have it.
 /// JSON, which is YAML that needs no quoting rules.
-fn kubeconfig(server: &str, ca_pem: &str, token: &Token) -> Value {
-    json!({
+pub fn text(server: &str, ca: &str, user: &str, token: &str) -> String {
+    let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{
-            "name": "edgefleet",
-            "cluster": {"server": server, "certificate-authority-data": STANDARD.encode(ca_pem)},
-        }],
-        "users": [{"name": "admin", "user": {"token": token.expose()}}],
-        "contexts": [{"name": "edgefleet", "context": {"cluster": "edgefleet", "user": "admin"}}],
+        "clusters": [{"name": "edgefleet", "cluster": {"server": server, "certificate-authority-data": ca}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "edgefleet", "context": {"cluster": "edgefleet", "user": user}}],
         "current-context": "edgefleet",
-    })
+    });
+    format!("{config:#}\n")
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a file that only its owner may read, all at once.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     boundary::pass(At::File);
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
@@ -67,6 +71,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

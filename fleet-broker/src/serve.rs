@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     api::{
         self,
+        access::Access,
         auth::{Token, TokenHash},
     },
     backup::{STORE_FILE, Source},
@@ -203,8 +204,9 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let (questions_in, questions) = mpsc::channel(QUESTIONS);
     let backup =
         Source { directory, fleet: fleet_id.clone(), root: root.clone(), director, store: store.clone() };
+    let access = Access::open(store.clone(), &admin).await?;
     let router =
-        api::router(hub.clone(), admin, questions_in, Some(Arc::new(trust.clone())), Some(Arc::new(backup)));
+        api::router(hub.clone(), access, questions_in, Some(Arc::new(trust.clone())), Some(Arc::new(backup)));
     let (stop_api, api_stopped) = oneshot::channel();
     let served = tokio::spawn(api::serve(listener, api_tls(own.presented())?, router, async {
         drop(api_stopped.await);

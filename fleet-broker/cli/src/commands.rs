@@ -11,6 +11,7 @@ mod freeze;
 mod keys;
 mod quickstart;
 mod status;
+mod token;
 
 use std::io::Read;
 
@@ -73,6 +74,9 @@ pub enum Command {
     Unfreeze(freeze::Unfreeze),
     /// Show the fleet at a glance
     Status(status::Status),
+    /// Say who else may use the hub, and how far
+    #[command(subcommand)]
+    Token(token::Tokens),
     /// Run a hub and one agent here, and deliver a demo bundle
     Quickstart(quickstart::Quickstart),
 }
@@ -97,6 +101,7 @@ impl Command {
             Self::Freeze(command) => command.run(context),
             Self::Unfreeze(command) => command.run(context),
             Self::Status(command) => command.run(context),
+            Self::Token(command) => command.run(context),
             Self::Quickstart(command) => command.run(context),
         }
     }

@@ -9,9 +9,14 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use fleet_broker::resources::{self, Application, Assignment, Cluster, Freeze, FreezeSpec};
+use fleet_broker::{
+    kubeconfig,
+    logic::access::Role,
+    resources::{self, Application, Assignment, Cluster, Freeze, FreezeSpec},
+};
 use futures::AsyncReadExt;
 use http::{Method, Request, header::CONTENT_TYPE};
+use jiff::Timestamp;
 use kube::{
     Api, Client, Config,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -72,6 +77,12 @@ pub enum HubError {
     /// What the hub sends cannot be written.
     #[error("cannot write what the hub sends")]
     Write(#[source] io::Error),
+    /// The kubeconfig does not say enough to write another one.
+    #[error(
+        "the kubeconfig's current context has no server with certificate-authority-data: take the one that \
+         `fleet-broker serve` wrote"
+    )]
+    Place,
     /// The hub answered something unexpected.
     #[error("the hub's answer to {what} has no {field}: is it of another version?")]
     Answer {
@@ -128,7 +139,33 @@ pub struct Revoked {
 #[derive(Clone)]
 pub struct Hub {
     client: Client,
+    place: Option<Place>,
 }
+
+/// Where a hub is, and by which certificate authority it is known.
+#[derive(Clone)]
+struct Place {
+    server: String,
+    /// PEM in base64.
+    ca: String,
+}
+
+/// A token as the hub lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Its name.
+    pub name: String,
+    /// What its bearer may.
+    pub role: String,
+    /// When it was made, as all times here in RFC 3339; empty where there is none.
+    pub created: String,
+    /// When it ends.
+    pub expires: String,
+    /// When it was last used.
+    pub last_used: String,
+}
+
+const TOKENS: &str = "/apis/edgefleet.dev/v1alpha1/tokens";
 
 impl Hub {
     /// Reads a kubeconfig; nothing is sent yet.
@@ -136,11 +173,12 @@ impl Hub {
         let path = kubeconfig.display().to_string();
         let wrong = |source| HubError::Kubeconfig { path: path.clone(), source: Box::new(source) };
         let file = Kubeconfig::read_from(kubeconfig).map_err(wrong)?;
+        let place = Place::of(&file);
         let mut config =
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrong)?;
         config.read_timeout = Some(TIMEOUT);
         let client = Client::try_from(config).map_err(failed("set up TLS to the hub"))?;
-        Ok(Self { client })
+        Ok(Self { client, place })
     }
 
     /// Registers a cluster, or gives a registered one these labels too.
@@ -323,6 +361,43 @@ impl Hub {
         Ok(assignments.map_err(failed("list assignments"))?.items)
     }
 
+    /// Makes a token, and a kubeconfig for its bearer. The hub gives neither a second time.
+    pub async fn create_token(
+        &self,
+        name: &str,
+        role: Role,
+        expires: Option<Timestamp>,
+    ) -> Result<String, HubError> {
+        let what = format!("make a token for {name}");
+        let missing = |field| HubError::Answer { what: what.clone(), field };
+        let place = self.place.as_ref().ok_or(HubError::Place)?;
+        let mut token = json!({"metadata": {"name": name}, "spec": {"role": role.name()}});
+        if let Some(expires) = expires {
+            token["spec"]["expires"] = json!(expires.to_string());
+        }
+        let answer: Value = self.send(&what, Method::POST, TOKENS, token.to_string().into_bytes()).await?;
+        let secret = answer.pointer("/status/token").and_then(Value::as_str);
+        let secret = secret.ok_or_else(|| missing("status.token"))?;
+        Ok(kubeconfig::text(&place.server, &place.ca, name, secret))
+    }
+
+    /// Every token, by name.
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, HubError> {
+        let what = "list tokens";
+        let answer: Value = self.send(what, Method::GET, TOKENS, Vec::new()).await?;
+        let items = answer["items"].as_array();
+        let items = items.ok_or_else(|| HubError::Answer { what: what.to_owned(), field: "items" })?;
+        Ok(items.iter().map(TokenRow::of).collect())
+    }
+
+    /// Ends a token and what its bearer has open.
+    pub async fn revoke_token(&self, name: &str) -> Result<(), HubError> {
+        let what = format!("revoke token {name}");
+        let _status: Value =
+            self.send(&what, Method::DELETE, &format!("{TOKENS}/{name}"), Vec::new()).await?;
+        Ok(())
+    }
+
     async fn put<K>(&self, api: &Api<K>, name: &str, body: Value) -> Result<(), HubError>
     where
         K: Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug + kube::Resource,
@@ -369,6 +444,31 @@ impl Hub {
         })?;
         self.client.request_text(request).await.map_err(failed(what))?;
         Ok(())
+    }
+}
+
+impl Place {
+    /// That of the current context. Without a certificate authority in the file there is none to hand on.
+    fn of(file: &Kubeconfig) -> Option<Place> {
+        let current = file.current_context.as_ref()?;
+        let context = file.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
+        let cluster =
+            file.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()?;
+        Some(Place { server: cluster.server.clone()?, ca: cluster.certificate_authority_data.clone()? })
+    }
+}
+
+impl TokenRow {
+    fn of(token: &Value) -> TokenRow {
+        let text =
+            |pointer: &str| token.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        TokenRow {
+            name: text("/metadata/name"),
+            role: text("/spec/role"),
+            created: text("/metadata/creationTimestamp"),
+            expires: text("/spec/expires"),
+            last_used: text("/status/lastUsed"),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! Who may use the API: whoever bears the admin token, of which the hub keeps only the hash.
+//! Who may use the API: whoever bears a token, of which the hub keeps only the hash, as far as its role goes.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -10,18 +12,24 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
+use futures::StreamExt;
+use protocol::ids::Digest;
+use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
 use super::Api;
+use super::access::Session;
+use super::metrics::Refused;
+use super::params::Params;
 use super::reply::Refusal;
+use crate::logic::access::{Asked, Role};
 use crate::logic::registry::failure;
 use crate::random;
 
 /// Length of the secret in a token, in bytes: beyond guessing.
 const SECRET_LEN: usize = 32;
 /// What every token begins with, so that secret scanners find it.
-const PREFIX: &str = "efadmin_";
+const PREFIX: &str = "edgefleet_";
 
 /// A bearer token. It is shown once and forgotten.
 pub struct Token(Zeroizing<String>);
@@ -32,7 +40,10 @@ pub struct TokenHash([u8; 32]);
 
 /// Who makes a request.
 #[derive(Clone, Debug)]
-pub(super) struct Actor(&'static str);
+pub(super) struct Actor {
+    name: String,
+    role: Role,
+}
 
 impl Token {
     /// A new random token.
@@ -63,16 +74,12 @@ impl TokenHash {
         &self.0
     }
 
-    fn of(token: &str) -> TokenHash {
-        TokenHash(
-            digest(&SHA256, token.as_bytes()).as_ref().try_into().expect("a SHA-256 digest has 32 bytes"),
-        )
+    pub(super) fn of(token: &str) -> TokenHash {
+        TokenHash(*Digest::of(token.as_bytes()).as_bytes())
     }
 
-    /// Looks at every byte, whatever it has seen.
-    fn matches(&self, token: &str) -> bool {
-        let other = TokenHash::of(token);
-        self.0.iter().zip(other.0).fold(0, |difference, (mine, theirs)| difference | (mine ^ theirs)) == 0
+    pub(super) fn digest(&self) -> Digest {
+        Digest::new(self.0)
     }
 }
 
@@ -85,24 +92,79 @@ impl fmt::Debug for TokenHash {
 impl Actor {
     /// Who [`require`] found to make a request.
     pub(super) fn of(request: &Request) -> Actor {
-        request.extensions().get().cloned().unwrap_or(Actor("anonymous"))
+        let anonymous = || Actor { name: "anonymous".to_owned(), role: Role::Viewer };
+        request.extensions().get().cloned().unwrap_or_else(anonymous)
     }
 
     pub(super) fn name(&self) -> &str {
-        self.0
+        &self.name
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
     }
 }
 
-/// Lets only requests with the admin token pass.
+/// Lets a request pass if its token is one, has not used up what it may have, and has a role that allows it. Every
+/// route is behind this but those that say nothing of the fleet.
 pub(super) async fn require(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    if !bearer(request.headers()).is_some_and(|token| api.admin.matches(token)) {
-        let failure = failure::new(401, "Unauthorized", "Unauthorized".to_owned());
-        let mut response = Refusal::from(failure).into_response();
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
+    let Some(session) = bearer(request.headers()).and_then(|token| api.access.session(token)) else {
+        return unauthenticated(&api, &request);
+    };
+    let refuse = |refused, failure| {
+        api.metrics.refused(refused);
+        Refusal::from(failure).into_response()
+    };
+    let _open = match session.request(api.access.elapsed()) {
+        Ok(permit) => permit,
+        Err(wait) => return refuse(Refused::Rate, failure::retry_later("requests", wait)),
+    };
+    let asked = asked(&request);
+    if !session.role.allows(&asked) {
+        return refuse(Refused::Forbidden, failure::denied(&session.name, &asked));
     }
-    request.extensions_mut().insert(Actor("admin"));
-    next.run(request).await
+    request.extensions_mut().insert(Actor { name: session.name.clone(), role: session.role });
+    if !asked.is_watch() {
+        return next.run(request).await;
+    }
+    match session.watch() {
+        Ok(permit) => while_valid(next.run(request).await, session, permit),
+        Err(wait) => refuse(Refused::Watches, failure::retry_later("watches", wait)),
+    }
+}
+
+fn asked(request: &Request) -> Asked {
+    let uri = request.uri();
+    let params = Params::parse(uri.query().unwrap_or_default());
+    // A query that does not read is refused by whoever serves the path.
+    Asked::of(request.method().as_str(), uri.path(), params.is_ok_and(|params| params.watch))
+}
+
+/// The answer, which ends when the token does. It holds the permit until then.
+fn while_valid(response: Response, session: Session, permit: OwnedSemaphorePermit) -> Response {
+    response.map(|body| {
+        let lines = body.into_data_stream().take_until(session.ended());
+        Body::from_stream(lines.inspect(move |_| {
+            let _held = &permit;
+        }))
+    })
+}
+
+/// Refuses a request without a good token. One that is good always passes: nobody guesses 256 bits, and an old
+/// kubeconfig in a loop must not lock out everybody who has the same address.
+fn unauthenticated(api: &Api, request: &Request) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    // Only tests ask without a connection.
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(peer)| peer.ip());
+    if let Err(wait) = api.access.failed(address) {
+        api.metrics.refused(Refused::Guesses);
+        return Refusal::from(failure::retry_later("wrong tokens", wait)).into_response();
+    }
+    api.metrics.refused(Refused::Unauthenticated);
+    let failure = failure::new(401, "Unauthorized", "Unauthorized".to_owned());
+    let mut response = Refusal::from(failure).into_response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -118,9 +180,9 @@ mod tests {
     fn a_hash_recognises_its_token_only() {
         let (token, other) = (Token::generate(), Token::generate());
         let kept = TokenHash::from_bytes(*token.hash().as_bytes());
-        assert!(kept.matches(token.expose()));
+        assert!(kept == TokenHash::of(token.expose()));
         for wrong in [other.expose(), "", PREFIX, &token.expose()[..token.expose().len() - 1]] {
-            assert!(!kept.matches(wrong), "{wrong}");
+            assert!(kept != TokenHash::of(wrong), "{wrong}");
         }
         assert_eq!(format!("{kept:?}"), "TokenHash(..)");
     }

@@ -54,9 +54,13 @@ pub(super) async fn optional_json(request: Request) -> Result<Option<Value>, Ref
 
 /// A body of whatever type, up to the limit.
 pub(super) async fn bytes(request: Request) -> Result<Bytes, Refusal> {
-    let too_large =
-        |_| failure::too_large(format!("the body has more than {BODY_MAX_LEN} bytes, or was cut off"));
-    Ok(to_bytes(request.into_body(), BODY_MAX_LEN).await.map_err(too_large)?)
+    bytes_up_to(request, BODY_MAX_LEN).await
+}
+
+/// A body of whatever type, up to this length.
+pub(super) async fn bytes_up_to(request: Request, max_len: usize) -> Result<Bytes, Refusal> {
+    let too_large = |_| failure::too_large(format!("the body has more than {max_len} bytes, or was cut off"));
+    Ok(to_bytes(request.into_body(), max_len).await.map_err(too_large)?)
 }
 
 /// A document of YAML, as kubectl reads it, or JSON.
@@ -78,7 +82,7 @@ fn parse(bytes: &[u8]) -> Result<Value, failure::Failure> {
 }
 
 /// The Content-Type without its parameters, empty when there is none.
-fn media_type(headers: &HeaderMap) -> &str {
+pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().unwrap_or_default().trim()
 }

@@ -1,18 +1,27 @@
 //! What is served here, for clients that ask before they do anything.
 
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::negotiate;
-use super::reply::{Refusal, bytes_response, json_response};
-use crate::resources::{API_VERSION, GROUP, Kind, VERSION};
+use super::reply::{self, Refusal, bytes_response, json_response};
+use crate::logic::access::{AUTHENTICATION, AUTHORIZATION};
+use crate::resources::{GROUP, Kind, VERSION};
 
 /// Without exactly this, clients take the document for one of the older lists.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
 const ALL_VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+/// A group and its only version.
+struct Group {
+    name: &'static str,
+    version: &'static str,
+    resources: Vec<Resource>,
+}
 
 /// A resource as discovery describes it.
 struct Resource {
@@ -27,10 +36,16 @@ struct Resource {
     status_verbs: Option<Vec<&'static str>>,
 }
 
+impl Group {
+    fn group_version(&self) -> String {
+        format!("{}/{}", self.name, self.version)
+    }
+}
+
 /// `/api`: the core group.
 pub(super) async fn core_versions(headers: HeaderMap) -> Result<Response, Refusal> {
     if negotiate::wants_aggregated_discovery(&headers)? {
-        return Ok(aggregated("", "v1", &core()));
+        return Ok(aggregated(&[Group { name: "", version: "v1", resources: core() }]));
     }
     let versions = json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []});
     Ok(json_response(StatusCode::OK, &versions))
@@ -39,31 +54,63 @@ pub(super) async fn core_versions(headers: HeaderMap) -> Result<Response, Refusa
 /// `/apis`: the named groups.
 pub(super) async fn groups(headers: HeaderMap) -> Result<Response, Refusal> {
     if negotiate::wants_aggregated_discovery(&headers)? {
-        return Ok(aggregated(GROUP, VERSION, &edgefleet()));
+        return Ok(aggregated(&named()));
     }
-    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group_json()]});
+    let groups: Vec<Value> = named().iter().map(group_json).collect();
+    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
     Ok(json_response(StatusCode::OK, &groups))
 }
 
-/// The group of all kinds here.
-pub(super) async fn group(headers: HeaderMap) -> Result<Response, Refusal> {
-    negotiate::json(&headers)?;
-    let mut group = group_json();
+/// `/apis/GROUP`: its versions.
+pub(super) async fn group(request: Request) -> Result<Response, Refusal> {
+    negotiate::json(request.headers())?;
+    let mut group = group_json(&named_by(&request)?);
     group["kind"] = json!("APIGroup");
     group["apiVersion"] = json!("v1");
     Ok(json_response(StatusCode::OK, &group))
 }
 
-/// The resources of that group.
-pub(super) async fn resources(headers: HeaderMap) -> Result<Response, Refusal> {
-    negotiate::json(&headers)?;
-    Ok(json_response(StatusCode::OK, &resource_list(API_VERSION, &edgefleet())))
+/// `/apis/GROUP/VERSION`: its resources.
+pub(super) async fn resources(request: Request) -> Result<Response, Refusal> {
+    negotiate::json(request.headers())?;
+    let group = named_by(&request)?;
+    Ok(json_response(StatusCode::OK, &resource_list(&group.group_version(), &group.resources)))
 }
 
 /// The resources of the core group.
 pub(super) async fn core_resources(headers: HeaderMap) -> Result<Response, Refusal> {
     negotiate::json(&headers)?;
     Ok(json_response(StatusCode::OK, &resource_list("v1", &core())))
+}
+
+/// Every group with a name, the one of all kinds here first.
+fn named() -> [Group; 3] {
+    let review = |plural, kind: &'static str| Resource {
+        plural,
+        singular: kind.to_ascii_lowercase(),
+        kind,
+        namespaced: false,
+        verbs: vec!["create"],
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        status_verbs: None,
+    };
+    let authorization = vec![
+        review("selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+        review("selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+    ];
+    let authentication = vec![review("selfsubjectreviews", "SelfSubjectReview")];
+    [
+        Group { name: GROUP, version: VERSION, resources: edgefleet() },
+        Group { name: AUTHENTICATION, version: "v1", resources: authentication },
+        Group { name: AUTHORIZATION, version: "v1", resources: authorization },
+    ]
+}
+
+fn named_by(request: &Request) -> Result<Group, Refusal> {
+    let path = request.uri().path();
+    let name = path.split('/').nth(2).unwrap_or_default();
+    named().into_iter().find(|group| group.name == name).ok_or_else(|| reply::unknown_path(path))
 }
 
 fn edgefleet() -> Vec<Resource> {
@@ -100,8 +147,19 @@ fn core() -> Vec<Resource> {
     ]
 }
 
-fn aggregated(group: &str, version: &str, resources: &[Resource]) -> Response {
-    let kind_json = |kind: &str| json!({"group": group, "version": version, "kind": kind});
+fn aggregated(groups: &[Group]) -> Response {
+    let items: Vec<Value> = groups.iter().map(aggregated_group).collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    });
+    bytes_response(StatusCode::OK, AGGREGATED, list.to_string())
+}
+
+fn aggregated_group(group: &Group) -> Value {
+    let kind_json = |kind: &str| json!({"group": group.name, "version": group.version, "kind": kind});
     let resource_json = |resource: &Resource| {
         let subresources: Vec<Value> = resource
             .status_verbs
@@ -119,22 +177,16 @@ fn aggregated(group: &str, version: &str, resources: &[Resource]) -> Response {
             "subresources": subresources,
         })
     };
-    let resources: Vec<Value> = resources.iter().map(resource_json).collect();
-    let list = json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": [{
-            "metadata": {"name": group},
-            "versions": [{"version": version, "resources": resources, "freshness": "Current"}],
-        }],
-    });
-    bytes_response(StatusCode::OK, AGGREGATED, list.to_string())
+    let resources: Vec<Value> = group.resources.iter().map(resource_json).collect();
+    json!({
+        "metadata": {"name": group.name},
+        "versions": [{"version": group.version, "resources": resources, "freshness": "Current"}],
+    })
 }
 
-fn group_json() -> Value {
-    let version = json!({"groupVersion": API_VERSION, "version": VERSION});
-    json!({"name": GROUP, "versions": [version], "preferredVersion": version})
+fn group_json(group: &Group) -> Value {
+    let version = json!({"groupVersion": group.group_version(), "version": group.version});
+    json!({"name": group.name, "versions": [version], "preferredVersion": version})
 }
 
 fn resource_list(group_version: &str, resources: &[Resource]) -> Value {

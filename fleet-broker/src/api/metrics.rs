@@ -26,6 +26,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<VerbLabels, Histogram>,
+    refusals: Family<RefusalLabels, Counter>,
     watches: Family<KindLabels, Gauge>,
     objects: Family<KindLabels, Gauge>,
     registry: Registry,
@@ -54,6 +55,26 @@ struct Verb(&'static str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct KindLabel(Kind);
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: Refused,
+}
+
+/// Why a request was refused before it was looked at. Never whose it was: names would make a series each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Refused {
+    /// Its token is none.
+    Unauthenticated,
+    /// Its address has come with too many that are none.
+    Guesses,
+    /// Its role does not allow it.
+    Forbidden,
+    /// Its token has made too many requests.
+    Rate,
+    /// Its token has too many watches open.
+    Watches,
+}
+
 /// A watch that is counted as long as this lives.
 pub(super) struct OpenWatch(Gauge);
 
@@ -67,9 +88,16 @@ impl Metrics {
         let mut registry = Registry::with_prefix("edgefleet");
         registry.register("api_requests", "Requests answered", requests.clone());
         registry.register("api_request_seconds", "Time until the answer began", seconds.clone());
+        let refusals = Family::default();
+        registry.register("api_refusals", "Requests refused for whose they were", refusals.clone());
         registry.register("api_watches", "Watches that are open", watches.clone());
         registry.register("objects", "Objects by kind", objects.clone());
-        Metrics { requests, seconds, watches, objects, registry }
+        Metrics { requests, seconds, refusals, watches, objects, registry }
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refused(&self, reason: Refused) {
+        self.refusals.get_or_create(&RefusalLabels { reason }).inc();
     }
 
     /// Counts a watch for as long as what is returned lives.
@@ -126,6 +154,19 @@ impl Verb {
 impl EncodeLabelValue for Verb {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.0.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Refused {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Refused::Unauthenticated => "unauthenticated",
+            Refused::Guesses => "guesses",
+            Refused::Forbidden => "forbidden",
+            Refused::Rate => "rate",
+            Refused::Watches => "watches",
+        };
+        name.encode(encoder)
     }
 }
 

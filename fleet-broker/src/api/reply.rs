@@ -1,7 +1,7 @@
 //! Answers: JSON, and every refusal as a Status.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kube::core::Status;
@@ -22,7 +22,12 @@ impl From<Failure> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        json_response(code(&self.0), &status_json(&self.0))
+        let mut response = json_response(code(&self.0), &status_json(&self.0));
+        let wait = self.0.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        if wait > 0 {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
+        }
+        response
     }
 }
 

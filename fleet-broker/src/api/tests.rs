@@ -16,6 +16,10 @@ const JSON: &str = "Content-Type: application/json";
 const CLUSTER: &str =
     r#"{"apiVersion":"edgefleet.dev/v1alpha1","kind":"Cluster","metadata":{"name":"tower-a"},"spec":{}}"#;
 const MISSPELT: &str = r#"{"apiVersion":"edgefleet.dev/v1alpha1","kind":"Cluster","metadata":{"name":"tower-b"},"spec":{"x":"é\""}}"#;
+const ANN: &str = r#"{"metadata":{"name":"ann"},"spec":{"role":"viewer"}}"#;
+const ACCESS: &str = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+const CAN_I: &str = r#"{"spec":{"resourceAttributes":{"verb":"delete","resource":"clusters"}}}"#;
+const PROTOBUF: &str = "Content-Type: application/vnd.kubernetes.protobuf";
 /// The SHA-256 of `test`.
 const TEST_DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -136,6 +140,51 @@ const ROWS: &[Row] = &[
         200,
         &["EventList", "\"items\":[]"],
     ),
+    // Who may.
+    row("GET G/tokens", "", "", 200, &["TokenList", "\"name\":\"admin\"", "\"role\":\"admin\""]),
+    row("POST G/tokens", JSON, r#"{"metadata":{"name":"ann"}}"#, 400, &["the Token is malformed"]),
+    row(
+        "POST G/tokens",
+        JSON,
+        r#"{"metadata":{"name":"A"},"spec":{"role":"viewer"}}"#,
+        422,
+        &["metadata.name"],
+    ),
+    row(
+        "POST G/tokens",
+        JSON,
+        r#"{"metadata":{"name":"admin"},"spec":{"role":"viewer"}}"#,
+        422,
+        &["take another"],
+    ),
+    row("POST G/tokens", JSON, r#"{"metadata":{"name":"ann"},"spec":{"role":"owner"}}"#, 400, &["owner"]),
+    row(
+        "POST G/tokens",
+        JSON,
+        r#"{"metadata":{"name":"ann"},"spec":{"role":"viewer","expires":"2001-01-01T00:00:00Z"}}"#,
+        422,
+        &["spec.expires"],
+    ),
+    row("POST G/tokens", JSON, ANN, 201, &["\"token\":\"edgefleet_", "creationTimestamp"]),
+    row("POST G/tokens", JSON, ANN, 409, &["AlreadyExists"]),
+    row("DELETE G/tokens/bob", "", "", 404, &["tokens.edgefleet.dev \\\"bob\\\" not found"]),
+    row("DELETE G/tokens/admin", "", "", 403, &["remove hub.kubeconfig"]),
+    row("DELETE G/tokens/ann", "", "", 200, &["Success"]),
+    row("GET /apis/authorization.k8s.io", "", "", 200, &["\"kind\":\"APIGroup\""]),
+    row("GET /apis/authorization.k8s.io/v1", "", "", 200, &["selfsubjectrulesreviews", "create"]),
+    row(
+        "POST /apis/authentication.k8s.io/v1/selfsubjectreviews",
+        JSON,
+        "{}",
+        201,
+        &["\"username\":\"admin\""],
+    ),
+    row(ACCESS, JSON, CAN_I, 201, &["\"allowed\":true", "\"verb\":\"delete\""]),
+    row(ACCESS, JSON, "{}", 422, &["exactly one of"]),
+    row(ACCESS, JSON, "[", 400, &["not JSON"]),
+    row(ACCESS, PROTOBUF, CAN_I, 400, &["unrecognized"]),
+    row(ACCESS, PROTOBUF, "k8s\0\u{7f}", 400, &["unrecognized"]),
+    row(ACCESS, "Content-Type: application/yaml", CAN_I, 415, &["vnd.kubernetes.protobuf"]),
     // Blobs.
     row("GET /blobs/sha256/9f86", "", "", 400, &["no SHA-256 digest"]),
     row("GET /blobs/sha256/TEST", "", "", 404, &["there is no blob"]),
@@ -160,7 +209,7 @@ async fn requests_are_answered() {
 }
 
 #[tokio::test]
-async fn only_the_admin_may() {
+async fn only_who_bears_a_token_may() {
     let hub = TestApi::start().await;
     for (path, code) in
         [("/version", 200), ("/livez", 200), ("/readyz", 200), ("/metrics", 401), ("/nothing", 401)]
@@ -210,10 +259,92 @@ async fn warnings_are_headers() {
 async fn bodies_and_uploads_are_limited() {
     let hub = TestApi::start().await;
     let path = format!("PUT /blobs/sha256/{TEST_DIGEST}");
-    for (request, len) in [("POST G/clusters", 4 << 20), (path.as_str(), BLOB_MAX_LEN + 1)] {
+    let limits = [("POST G/clusters", 4 << 20), (path.as_str(), BLOB_MAX_LEN + 1), (ACCESS, (64 << 10) + 1)];
+    for (request, len) in limits {
         let (code, _, body) = hub.send(request, &["Authorization", JSON], &" ".repeat(len)).await;
-        assert_eq!(code, 413, "{request}: {}", String::from_utf8_lossy(&body));
+        let text = String::from_utf8_lossy(&body);
+        assert_eq!(code, 413, "{request}: {text}");
+        assert!(text.contains("\"reason\":\"RequestEntityTooLarge\""), "{request}: {text}");
     }
+}
+
+/// Requests are far faster than a bucket fills, or else the last of these many would still be answered.
+const REQUESTS: usize = 20_000;
+
+#[tokio::test]
+async fn a_token_that_asks_too_much_waits_alone() {
+    let hub = TestApi::start().await;
+    let ann = hub.bearer("ann").await;
+    let mut refused = None;
+    for _ in 0..REQUESTS {
+        let (code, headers, body) = hub.send("GET /api", &[&ann], "").await;
+        if code != 200 {
+            refused = Some((code, headers["retry-after"].clone(), body));
+            break;
+        }
+    }
+    let (code, wait, body) = refused.expect("nobody may ask without end");
+    assert_eq!((code, wait.to_str().unwrap()), (429, "1"));
+    let text = String::from_utf8(body).unwrap();
+    for part in ["\"kind\":\"Status\"", "\"reason\":\"TooManyRequests\"", "\"retryAfterSeconds\":1"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let (code, _, body) = hub.send("GET /metrics", &["Authorization"], "").await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(code, 200);
+    assert!(text.contains("edgefleet_api_refusals_total{reason=\"rate\"} 1"), "{text}");
+    assert!(!text.contains("ann"), "a name is in {text}");
+}
+
+#[tokio::test]
+async fn a_token_opens_so_many_watches_until_it_ends() {
+    let hub = TestApi::start().await;
+    let ann = hub.bearer("ann").await;
+    let mut watches = Vec::new();
+    let refused = loop {
+        let response = hub.answer("GET G/clusters?watch=1", &[&ann], "").await;
+        if response.status().as_u16() != 200 {
+            break response.status().as_u16();
+        }
+        watches.push(response.into_body());
+        assert!(watches.len() <= WATCHES_MAX, "one token took all watches of the hub");
+    };
+    assert_eq!(refused, 429);
+    let other = hub.answer("GET G/clusters?watch=1", &["Authorization"], "").await;
+    assert_eq!(other.status().as_u16(), 200);
+    let (code, _, _) = hub.send("DELETE G/tokens/ann", &["Authorization"], "").await;
+    assert_eq!(code, 200);
+    // Nothing happens to clusters: it is the token's end that ends them.
+    for watch in watches {
+        assert!(watch.collect().await.unwrap().to_bytes().is_empty());
+    }
+    assert_eq!(hub.send("GET G/clusters", &[&ann], "").await.0, 401);
+}
+
+#[tokio::test]
+async fn who_keeps_on_guessing_is_slowed_and_who_knows_is_not() {
+    let hub = TestApi::start().await;
+    let mut last = 401;
+    for _ in 0..REQUESTS {
+        last = hub.send("GET /api", &["Authorization: Bearer wrong"], "").await.0;
+        if last != 401 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+    assert_eq!(hub.send("GET /api", &["Authorization"], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_secret_is_shown_once() {
+    let hub = TestApi::start().await;
+    let (_, _, body) = hub.send("POST G/tokens", &["Authorization", JSON], ANN).await;
+    let made: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let secret = made["status"]["token"].as_str().unwrap();
+    let (_, _, body) = hub.send("GET G/tokens", &["Authorization"], "").await;
+    let list = String::from_utf8(body).unwrap();
+    let hash = hex::encode(auth::TokenHash::of(secret).as_bytes());
+    assert!(list.contains("\"ann\"") && !list.contains(secret) && !list.contains(&hash), "{list}");
 }
 
 #[tokio::test]
@@ -239,11 +370,25 @@ impl TestApi {
         let folder = TempDir::new().unwrap();
         let hub = Hub::open(Store::open(&folder.path().join("hub.db")).unwrap()).await.unwrap();
         let token = Token::generate();
-        TestApi { router: router(hub, token.hash(), mpsc::channel(1).0, None, None), token, _folder: folder }
+        let access = Access::open(hub.store().clone(), &token.hash()).await.unwrap();
+        TestApi { router: router(hub, access, mpsc::channel(1).0, None, None), token, _folder: folder }
+    }
+
+    /// The header of somebody who may only look.
+    async fn bearer(&self, name: &str) -> String {
+        let body = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"role":"viewer"}}}}"#);
+        let (_, _, body) = self.send("POST G/tokens", &["Authorization", JSON], &body).await;
+        let made: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        format!("Authorization: Bearer {}", made["status"]["token"].as_str().unwrap())
     }
 
     /// Sends a request with these headers; `Authorization` alone is the admin's.
     async fn send(&self, request: &str, headers: &[&str], body: &str) -> (u16, HeaderMap, Vec<u8>) {
+        let (parts, body) = self.answer(request, headers, body).await.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    async fn answer(&self, request: &str, headers: &[&str], body: &str) -> Response {
         let (method, path) = request.split_once(' ').unwrap();
         let path = path.replace("G/", &format!("{G}/")).replace("TEST", TEST_DIGEST);
         let mut builder = Request::builder().method(method).uri(path);
@@ -254,8 +399,6 @@ impl TestApi {
             };
         }
         let request = builder.body(Body::from(body.to_owned())).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+        self.router.clone().oneshot(request).await.unwrap()
     }
 }

@@ -17,8 +17,8 @@ use super::{
     failed,
 };
 use crate::{
-    clock,
-    enrolment::TOKEN,
+    api::access,
+    clock, enrolment,
     hub::Hub,
     keys::{self, ROOT_FILE},
     logic::{
@@ -129,9 +129,11 @@ async fn begin_life(folder: &Path, trust: &Trust, backed_up: UnixSeconds) -> Res
         key: recovery.key,
         bytes,
     }));
-    // Who has a join code of before may have been told since that it no longer works.
-    let codes = store.documents(TOKEN).await?;
-    writes.extend(codes.into_iter().map(|(key, _)| StoreWrite::DeleteDocument { kind: TOKEN, key }));
+    // Join codes that were used since, and tokens that were revoked, must not come back.
+    for kind in [enrolment::TOKEN, access::TOKEN] {
+        let void = store.documents(kind).await?;
+        writes.extend(void.into_iter().map(|(key, _)| StoreWrite::DeleteDocument { kind, key }));
+    }
     store.commit(writes).await?;
     drop(hub);
     store.close().await?;

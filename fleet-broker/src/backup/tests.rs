@@ -33,7 +33,8 @@ impl Desk {
         let store = Store::open(&hub.join(STORE_FILE)).unwrap();
         let code =
             StoreWrite::PutDocument { kind: "token", key: "0011223344556677".to_owned(), bytes: vec![1] };
-        store.commit(vec![StoreWrite::ReserveVersions(5), code]).await.unwrap();
+        let token = StoreWrite::PutDocument { kind: "api-token", key: "ann".to_owned(), bytes: vec![1] };
+        store.commit(vec![StoreWrite::ReserveVersions(5), code, token]).await.unwrap();
         let source = Source {
             directory: hub,
             fleet: charter.fleet,
@@ -75,6 +76,7 @@ async fn a_backup_becomes_a_hub_in_another_life() {
     let store = Store::open(&desk.target().join(STORE_FILE)).unwrap();
     assert!(store.load().await.unwrap().reserved_version > 1 << 40);
     assert_eq!(store.documents("token").await.unwrap(), []);
+    assert_eq!(store.documents("api-token").await.unwrap(), []);
     assert_eq!(store.documents("recovery").await.unwrap().len(), 1);
     assert_eq!(desk.store.load().await.unwrap().reserved_version, 5, "the source is as it was");
     let error = restore(&desk.file, &desk.target()).await.unwrap_err();

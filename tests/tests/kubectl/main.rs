@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleet_broker::api::{self, auth::Token};
+use fleet_broker::api::{self, access::Access, auth::Token};
 use fleet_broker::hub::Hub;
 use fleet_broker::kubeconfig as hub_kubeconfig;
 use fleet_broker::resources::{Kind, custom_resource_definition};
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tests::{Kubectl, Process, kubeconfig};
 use tokio::sync::oneshot;
 
+mod access;
 mod more;
 mod oracle;
 mod script;
@@ -173,11 +174,12 @@ impl TestHub {
         let server = format!("https://{}", listener.local_addr()?);
         let kubeconfig = kubeconfig_path(folder.path());
         hub_kubeconfig::write(&kubeconfig, &server, &ca_pem, &token)?;
+        let access = Access::open(hub.store().clone(), &token.hash()).await?;
         let (stop, stopping) = oneshot::channel();
         let serving = api::serve(
             listener,
             tls,
-            api::router(hub, token.hash(), tokio::sync::mpsc::channel(1).0, None, None),
+            api::router(hub, access, tokio::sync::mpsc::channel(1).0, None, None),
             async {
                 let _ = stopping.await;
             },

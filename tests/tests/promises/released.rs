@@ -48,8 +48,18 @@ const LEVEL: i32 = 19;
 const NUMBERS: usize = 15;
 
 /// What the store keeps beside objects and blobs.
-const DOCUMENTS: [&str; 8] =
-    ["agreement", "desired", "hub", "identity", "recovery", "removals", "report", "token"];
+const DOCUMENTS: [&str; 10] = [
+    "agreement",
+    "api-token",
+    "desired",
+    "hub",
+    "identity",
+    "recovery",
+    "removals",
+    "report",
+    "revocation",
+    "token",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes files: what the version that ends leaves to those after it"]

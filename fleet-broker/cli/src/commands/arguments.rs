@@ -36,8 +36,13 @@ impl From<AdoptArgument> for Adopt {
 
 /// When something expires: so long from now, or at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expiry {
-    In { seconds: u64 },
+pub enum Expiry {
+    /// So long from now.
+    In {
+        /// How long.
+        seconds: u64,
+    },
+    /// At a time.
     At(UnixSeconds),
 }
 

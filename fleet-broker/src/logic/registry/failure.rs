@@ -1,9 +1,12 @@
 //! Refusals as Kubernetes clients know them: a Status with the API server's reason, code and wording.
 
+use std::time::Duration;
+
 use apimachinery::apply::Conflicts;
 use kube::core::Status;
 use kube::core::response::{StatusCause, StatusDetails, StatusSummary};
 
+use crate::logic::access::{Asked, ResourceAsked};
 use crate::resources::{FieldError, GROUP, Kind};
 
 /// A refused request. Boxed, because a Status is far larger than what it stands beside in a Result.
@@ -47,6 +50,34 @@ pub fn conflicts(conflicts: &Conflicts) -> Failure {
 /// A rule or a limit of the hub forbids it.
 pub fn forbidden(kind: Kind, name: &str, why: &str) -> Failure {
     about(kind, name, 403, "Forbidden", format!("{} {name:?} is forbidden: {why}", resource(kind)))
+}
+
+/// Nobody of this name may do this.
+pub fn denied(user: &str, asked: &Asked) -> Failure {
+    let message = match asked {
+        Asked::Path { .. } => format!("forbidden: User {user:?} cannot {asked}"),
+        Asked::Resource(resource) => {
+            let dot = if resource.group.is_empty() { "" } else { "." };
+            let name = if resource.name.is_empty() { String::new() } else { format!(" {:?}", resource.name) };
+            let ResourceAsked { group, resource, .. } = resource;
+            format!("{resource}{dot}{group}{name} is forbidden: User {user:?} cannot {asked}")
+        }
+    };
+    let mut failure = new(403, "Forbidden", message);
+    if let Asked::Resource(ResourceAsked { group, resource, name, .. }) = asked {
+        let (name, group, kind) = (name.clone(), group.clone(), resource.clone());
+        failure.details = Some(StatusDetails { name, group, kind, ..no_details() });
+    }
+    failure
+}
+
+/// The client has had as much of this as it may have; it should wait.
+pub fn retry_later(what: &str, wait: Duration) -> Failure {
+    let message = format!("too many {what}, please try again later");
+    let mut failure = new(429, "TooManyRequests", message);
+    let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+    failure.details = Some(StatusDetails { retry_after_seconds: seconds, ..no_details() });
+    failure
 }
 
 /// The object breaks the rules of its kind.
