@@ -12,7 +12,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{any, delete, get, post, put};
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use protocol::verify::Trust;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, mpsc};
@@ -29,6 +29,7 @@ mod body;
 mod core;
 mod discovery;
 mod health;
+mod https;
 mod join;
 mod metrics;
 mod negotiate;
@@ -46,6 +47,7 @@ mod watch;
 mod write;
 
 use access::Access;
+use https::TlsOnly;
 use metrics::Metrics;
 use reply::Refusal;
 
@@ -152,7 +154,9 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let handle = Handle::new();
-    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?
+    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(TlsOnly);
+    let server = axum_server::from_tcp(listener)?
+        .acceptor(acceptor)
         .handle(handle.clone())
         .serve(router.into_make_service_with_connect_info::<SocketAddr>());
     let mut server = pin!(server);

@@ -28,9 +28,22 @@ pub fn kubeconfig() -> Result<PathBuf> {
 ///
 /// When there is none.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    let tools = setting("EDGEFLEET_TEST_TOOLS")
+    provided("EDGEFLEET_TEST_TOOLS", name)
+}
+
+/// A client that others wrote and `tests/run` gets for the tests: `informer`, or `python` with the official client.
+///
+/// # Errors
+///
+/// When there is none.
+pub fn client_of_others(name: &str) -> Result<PathBuf> {
+    provided("EDGEFLEET_TEST_CLIENTS", name)
+}
+
+fn provided(folder: &str, name: &str) -> Result<PathBuf> {
+    let folder = setting(folder)
         .with_context(|| format!("this test needs {name}: run it by tests/run, which builds it"))?;
-    let program = PathBuf::from(tools).join(name);
+    let program = PathBuf::from(folder).join(name);
     ensure!(program.is_file(), "{} is missing: remove its folder and run tests/run", program.display());
     Ok(program)
 }

@@ -6,6 +6,7 @@
 //! cluster; a part that is missing is an error that says how to get it.
 
 mod cluster;
+mod hub;
 mod network;
 mod process;
 mod real_input;
@@ -13,9 +14,10 @@ mod seed;
 mod setting;
 mod wait;
 
-pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl, tool};
+pub use cluster::{Kubectl, Namespace, client_of_others, kubeconfig, kubectl, tool};
+pub use hub::HubFolder;
 pub use network::{CutProxy, free_port};
-pub use process::Process;
+pub use process::{Process, program};
 pub use real_input::{module_dir, older_module_dir};
 pub use seed::seed;
 pub use wait::wait_for;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,6 +14,19 @@ use crate::wait_for;
 
 /// Lines of a program's output that are shown beside a failure.
 const LOG_TAIL_LINES: usize = 40;
+
+/// A program of this workspace, as cargo built it beside the tests.
+///
+/// # Errors
+///
+/// When it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let tests = std::env::current_exe().context("find this test's own program")?;
+    let folder = tests.ancestors().nth(2).context("cargo puts tests into deps/")?;
+    let program = folder.join(name);
+    ensure!(program.is_file(), "{} is missing: run this by tests/run, which builds it", program.display());
+    Ok(program)
+}
 
 /// A running program with its output in a file. It leads a process group of its own, and the whole group
 /// is killed when the value is dropped; the program is also killed when the thread that spawned it dies,

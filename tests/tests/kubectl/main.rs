@@ -18,7 +18,10 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tests::{Kubectl, Process, kubeconfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 mod access;
 mod more;
@@ -99,6 +102,26 @@ async fn what_was_answered_survives_a_restart() -> Result<()> {
     let list = hub.kubectl.run(&["get", "--raw", "/apis/edgefleet.dev/v1alpha1/clusters"]).await?;
     ensure!(!list.contains(r#""metadata":{"resourceVersion":"1"}"#), "the list's version went back: {list}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_is_answered_as_by_a_real_api_server() -> Result<()> {
+    let hub = TestHub::start().await?;
+    let (hub, server) = (without_tls(&hub.kubectl).await?, without_tls(&Kubectl::new(kubeconfig()?)?).await?);
+    ensure!(hub == server, "the hub answers {hub:?}, the API server {server:?}");
+    Ok(())
+}
+
+/// What is answered to a request without TLS.
+async fn without_tls(kubectl: &Kubectl) -> Result<String> {
+    let view = ["config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"];
+    let server = kubectl.run(&view).await?;
+    let address = server.strip_prefix("https://").context("an API is served with TLS")?;
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /version HTTP/1.1\r\nHost: hub\r\n\r\n").await?;
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await??;
+    Ok(answer)
 }
 
 /// Runs a step where it is to run. Says whether two answers were compared.

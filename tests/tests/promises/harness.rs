@@ -36,6 +36,7 @@ use protocol::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+pub(crate) use tests::program;
 use tests::{CutProxy, Kubectl, Process, kubeconfig, wait_for};
 
 use crate::fleet_keys::{KEYS, OTHER_KEYS, make_keys, other_tenant};
@@ -555,13 +556,4 @@ async fn proxied_kubeconfig(kubectl: &Kubectl) -> Result<(CutProxy, String)> {
     let proxy = CutProxy::start(address.parse().context("the API server has an IP address")?).await?;
     *server = json!(format!("https://{}", proxy.address()));
     Ok((proxy, config.to_string()))
-}
-
-/// A program as cargo built it, two folders above the tests.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    let tests = std::env::current_exe().context("find this test's own program")?;
-    let folder = tests.ancestors().nth(2).context("cargo puts tests into deps/")?;
-    let program = folder.join(name);
-    ensure!(program.is_file(), "{} is missing: run this by tests/run, which builds it", program.display());
-    Ok(program)
 }

@@ -12,7 +12,6 @@ mod watcher;
 use std::{
     collections::BTreeMap,
     os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -22,27 +21,19 @@ use edge_agent::{
     config::{Kubernetes, StateDir},
     join::{self, JoinError},
 };
-use edgefleet::clock;
-use fleet_broker::{
-    keys::{self, Charter, ROOT_FILE},
-    resources::Cluster,
-};
+use fleet_broker::resources::Cluster;
 use futures::future::try_join_all;
 use kube::{
-    Api, Client, Config,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
-use protocol::{
-    enrol::JoinCode,
-    ids::{Digest, FleetId, Name},
-};
+use protocol::{enrol::JoinCode, ids::Digest};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Process, free_port, wait_for};
+use tests::{HubFolder, Process, program, wait_for};
 
-use crate::harness::{SOON, program};
+use crate::harness::SOON;
 use ledger::{Ledger, Write};
 use watcher::{Versions, Watcher};
 
@@ -55,15 +46,6 @@ const CONTENT_BYTES: u64 = 200_000;
 /// The code that answers a write over something newer.
 const CONFLICT: u16 = 409;
 
-/// How long keys are good for.
-const KEYS_SECONDS: u64 = 24 * 60 * 60;
-
-/// A hub's folder and where it listens.
-struct Place {
-    folder: TempDir,
-    ports: [u16; 3],
-}
-
 /// How a life ended: at which kind of boundary, unless it got through.
 type Death = Option<String>;
 
@@ -71,10 +53,10 @@ type Death = Option<String>;
 async fn a_first_start_cut_off_anywhere_is_made_up_for() -> Result<()> {
     let mut kinds = BTreeMap::<String, u64>::new();
     for boundary in 1.. {
-        let place = Place::new()?;
-        let Some(kind) = ready(&mut place.start(boundary)?).await? else { break };
+        let place = HubFolder::create("everywhere")?;
+        let Some(kind) = ready(&mut start(&place, boundary)?).await? else { break };
         *kinds.entry(kind).or_default() += 1;
-        let mut hub = place.start(0)?;
+        let mut hub = start(&place, 0)?;
         let ended = ready(&mut hub).await.with_context(|| format!("after boundary {boundary}"))?;
         ensure!(ended.is_none(), "after boundary {boundary} the hub aborted without being asked to");
         Api::<Cluster>::all(place.client().await?).list(&ListParams::default()).await?;
@@ -126,7 +108,7 @@ async fn run(first: u64) -> Result<Trial> {
 
 /// One hub, and what was learned of it.
 struct Trial {
-    place: Place,
+    place: HubFolder,
     ledger: Ledger,
     watchers: Vec<Watcher>,
     /// How many lives there were.
@@ -147,7 +129,7 @@ impl Trial {
         let versions = Versions::default();
         let watchers = ["", "half=yes"].map(|labels| Watcher::new(labels, versions.clone())).into();
         Ok(Self {
-            place: Place::new()?,
+            place: HubFolder::create("everywhere")?,
             ledger: Ledger::new(versions),
             watchers,
             lives: 0,
@@ -163,7 +145,7 @@ impl Trial {
     async fn live(&mut self, boundary: u64) -> Result<Death> {
         self.lives += 1;
         self.ledger.begin_life();
-        let mut hub = self.place.start(boundary)?;
+        let mut hub = start(&self.place, boundary)?;
         if let Some(kind) = ready(&mut hub).await? {
             return Ok(Some(kind));
         }
@@ -291,7 +273,7 @@ impl Trial {
         let answer: Value = client.request(http::Request::post(uri).body(Vec::new())?).await?;
         let code = answer.pointer("/status/code").and_then(Value::as_str).context("a code")?;
         let code: JoinCode = code.parse().map_err(|_| anyhow!("{code} is no code"))?;
-        self.code = Some((code, StateDir::new(&self.place.folder.path().join(name))));
+        self.code = Some((code, StateDir::new(&self.place.folder().join(name))));
         Ok(())
     }
 
@@ -344,43 +326,11 @@ impl Trial {
     }
 }
 
-impl Place {
-    fn new() -> Result<Self> {
-        let folder = TempDir::with_prefix("hub-everywhere")?;
-        let now = clock::now();
-        let charter = Charter {
-            fleet: FleetId::new("everywhere")?,
-            tenant: Name::new("radio")?,
-            namespaces: vec!["radio".parse()?],
-            ca_pins: Vec::new(),
-            issued: now,
-            not_after: now.plus(KEYS_SECONDS),
-        };
-        keys::generate(&charter)?.write(&folder.path().join("keys"))?;
-        Ok(Self { folder, ports: [free_port()?, free_port()?, free_port()?] })
-    }
-
-    /// Starts the hub, which aborts at its `boundary`th boundary; at 0 it only counts them.
-    fn start(&self, boundary: u64) -> Result<Process> {
-        let keys = self.folder.path().join("keys");
-        let [api, broker, enrol] = self.ports.map(|port| format!("127.0.0.1:{port}"));
-        let mut command = Command::new(program("fleet-broker")?);
-        command.args(["serve", "--advertise", "127.0.0.1", "--data"]).arg(self.hub());
-        command.arg("--root").arg(keys.join(ROOT_FILE)).arg("--director-key").arg(keys.join("director.key"));
-        command.args(["--api", &api, "--broker", &broker, "--enrol", &enrol]);
-        command.env("EDGEFLEET_HUB_ABORT_AT", boundary.to_string());
-        Process::spawn("fleet-broker", &command)
-    }
-
-    async fn client(&self) -> Result<Client> {
-        let file = Kubeconfig::read_from(self.hub().join("hub.kubeconfig"))?;
-        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-        Ok(Client::try_from(config)?)
-    }
-
-    fn hub(&self) -> PathBuf {
-        self.folder.path().join("hub")
-    }
+/// Starts the hub, which aborts at its `boundary`th boundary; at 0 it only counts them.
+fn start(place: &HubFolder, boundary: u64) -> Result<Process> {
+    let mut command = place.command()?;
+    command.env("EDGEFLEET_HUB_ABORT_AT", boundary.to_string());
+    Process::spawn("fleet-broker", &command)
 }
 
 async fn join_with(code: &JoinCode, state: &StateDir) -> Result<(), JoinError> {
