@@ -496,15 +496,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Whether a change is one that the fleet has to decide on: statuses are its own.
 fn is_news(change: &Change) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
-    let metadata = |object: &Object, field: &str| object.value()["metadata"].get(field).cloned();
-    before.generation() != after.generation()
-        || metadata(before, "labels") != metadata(after, "labels")
-        || metadata(before, "annotations") != metadata(after, "annotations")
+    before.generation() != after.generation() || !before.is_marked_as(after)
 }
 
 /// What an object means to the fleet. Objects come validated, so what does not read is none of the fleet's.
 fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
     let value = object.map(|object| object.value());
+    let value = value.as_ref();
     match key.kind {
         Kind::Cluster => Some(Event::Cluster(ClusterId::new(&*key.name).ok()?, value.and_then(cluster))),
         Kind::Bundle => {

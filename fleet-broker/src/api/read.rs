@@ -3,6 +3,7 @@
 use apimachinery::table::partial_metadata;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -41,7 +42,7 @@ pub(super) fn list(
         check_version(params, registry.version())?;
         registry.list(kind, &filter, params.limit, &params.continue_token)
     })?;
-    Ok(json_response(StatusCode::OK, &page_json(&page, kind, form, params)))
+    Ok(page_response(&page, kind, form, params))
 }
 
 /// One object in the form that the client accepts.
@@ -53,12 +54,12 @@ pub(super) fn object_response(
     params: &Params,
 ) -> Response {
     match form {
-        Form::Object => json_response(code, object.value()),
-        Form::Metadata => json_response(code, &partial_metadata(object.value())),
+        Form::Object => json_response(code, object),
+        Form::Metadata => json_response(code, &partial_metadata(&object.value())),
         Form::Table => {
             let metadata = json!({"resourceVersion": object.version().to_string()});
             let columns = &kind.definition().columns;
-            let table = columns.table([object.value()], metadata, params.include_object, true, clock::now());
+            let table = columns.table([&object.value()], metadata, params.include_object, true, clock::now());
             json_response(code, &table)
         }
     }
@@ -80,24 +81,36 @@ fn check_version(params: &Params, current: u64) -> Result<(), failure::Failure> 
     }
 }
 
-fn page_json(page: &Page, kind: Kind, form: Form, params: &Params) -> Value {
+/// A list as it is sent, its objects as they are kept.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    api_version: &'static str,
+    kind: String,
+    metadata: Value,
+    items: Vec<&'a Object>,
+}
+
+fn page_response(page: &Page, kind: Kind, form: Form, params: &Params) -> Response {
     let metadata = page_metadata(page);
     let objects = page.items.iter().map(|object| object.value());
     match form {
-        Form::Object => json!({
-            "apiVersion": API_VERSION,
-            "kind": format!("{}List", kind.name()),
-            "metadata": metadata,
-            "items": objects.collect::<Vec<_>>(),
-        }),
-        Form::Metadata => json!({
-            "apiVersion": "meta.k8s.io/v1",
-            "kind": "PartialObjectMetadataList",
-            "metadata": metadata,
-            "items": objects.map(partial_metadata).collect::<Vec<_>>(),
-        }),
+        Form::Object => {
+            let kind = format!("{}List", kind.name());
+            let items = page.items.iter().map(|object| &**object).collect();
+            json_response(StatusCode::OK, &List { api_version: API_VERSION, kind, metadata, items })
+        }
+        Form::Metadata => {
+            let items: Vec<Value> = objects.map(|object| partial_metadata(&object)).collect();
+            let kind = "PartialObjectMetadataList";
+            let list =
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata, "items": items});
+            json_response(StatusCode::OK, &list)
+        }
         Form::Table => {
-            kind.definition().columns.table(objects, metadata, params.include_object, true, clock::now())
+            let columns = &kind.definition().columns;
+            let table = columns.table(objects, metadata, params.include_object, true, clock::now());
+            json_response(StatusCode::OK, &table)
         }
     }
 }

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
@@ -202,11 +203,11 @@ impl Render {
 
     fn event(&mut self, event_type: &str, object: &Object, lines: &mut Vec<u8>) {
         match self.form {
-            Form::Object => write_line(event_type, object.value(), lines),
-            Form::Metadata => write_line(event_type, &partial_metadata(object.value()), lines),
+            Form::Object => write_line(event_type, object, lines),
+            Form::Metadata => write_line(event_type, &partial_metadata(&object.value()), lines),
             Form::Table => {
                 let version = object.version();
-                let table = self.table(&[object.value()], version, json!({}));
+                let table = self.table(&[&object.value()], version, json!({}));
                 write_line(event_type, &table, lines);
             }
         }
@@ -236,8 +237,13 @@ impl Render {
     }
 }
 
-fn write_line(event_type: &str, object: &Value, lines: &mut Vec<u8>) {
-    let event = json!({"type": event_type, "object": object});
-    serde_json::to_writer(&mut *lines, &event).expect("a value is written to memory");
+fn write_line(event_type: &str, object: &impl Serialize, lines: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        r#type: &'a str,
+        object: &'a T,
+    }
+    let line = Line { r#type: event_type, object };
+    serde_json::to_writer(&mut *lines, &line).expect("a value is written to memory");
     lines.push(b'\n');
 }

@@ -170,7 +170,7 @@ pub(super) async fn delete(
         decide(&api, &actor, dry_run, move |transaction| transaction.delete(&key, &preconditions)).await?;
     Ok(match deleted {
         Deleted::Gone(object) => json_response(StatusCode::OK, &deletion_json(kind, &object)),
-        Deleted::Terminating(object) => json_response(StatusCode::OK, object.value()),
+        Deleted::Terminating(object) => json_response(StatusCode::OK, &*object),
     })
 }
 

@@ -143,8 +143,8 @@ async fn begin_life(folder: &Path, trust: &Trust, backed_up: UnixSeconds) -> Res
 /// What an old store says of an application.
 fn record(object: &Object) -> Option<Record> {
     let app = protocol::ids::AppId::new(object.namespace(), object.name()).ok()?;
-    let approval = object.value()["metadata"]["annotations"][APPROVE_ANNOTATION].as_str();
-    Some(Record { app, generation: object.generation(), approval: approval.map(str::to_owned) })
+    let approval = object.value()["metadata"]["annotations"][APPROVE_ANNOTATION].as_str().map(str::to_owned);
+    Some(Record { app, generation: object.generation(), approval })
 }
 
 /// A folder that becomes the hub's, or goes away.

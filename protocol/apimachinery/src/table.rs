@@ -1,5 +1,7 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints, with the columns of a custom resource definition.
 
+use std::borrow::Borrow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -78,15 +80,16 @@ impl Columns {
 
     /// A Table with a row for each of `objects`, whose list has this `metadata`.
     /// Ages are those at `now`; the headings can be left out, as in all but the first event of a watch.
-    pub fn table<'a>(
+    pub fn table<T: Borrow<Value>>(
         &self,
-        objects: impl IntoIterator<Item = &'a Value>,
+        objects: impl IntoIterator<Item = T>,
         metadata: Value,
         include: IncludeObject,
         headings: bool,
         now: Timestamp,
     ) -> Value {
-        let rows: Vec<Value> = objects.into_iter().map(|object| self.row(object, include, now)).collect();
+        let rows: Vec<Value> =
+            objects.into_iter().map(|object| self.row(object.borrow(), include, now)).collect();
         json!({
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",

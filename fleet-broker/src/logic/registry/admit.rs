@@ -36,13 +36,13 @@ pub(super) enum Origin<'a> {
 pub(super) fn admit(
     kind: Kind,
     value: Value,
-    old: Option<&Object>,
+    old: Option<&Value>,
     validation: FieldValidation,
     origin: Origin<'_>,
 ) -> Result<(Value, Vec<String>), Failure> {
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut errors = check_metadata(kind, &value["metadata"]);
-    let decoded = match kind.decode(value, old.map(Object::value)) {
+    let decoded = match kind.decode(value, old) {
         Ok(decoded) => decoded,
         Err(_) if name.is_empty() => return Err(failure::invalid(kind, &name, &errors)),
         Err(more) => {
@@ -75,7 +75,7 @@ pub(super) fn check_type(kind: Kind, value: &mut Value) -> Result<(), Failure> {
 
 /// Checks that an object fits in the store.
 pub(super) fn check_size(object: &Object) -> Result<(), Failure> {
-    let len = object.value().to_string().len();
+    let len = object.text().len();
     if len <= OBJECT_MAX_LEN {
         return Ok(());
     }

@@ -4,20 +4,20 @@ use apimachinery::apply::{self, ApplyError, Manager};
 use serde_json::Value;
 
 use super::failure::{self, Failure};
-use super::{Object, ObjectKey, Part};
+use super::{ObjectKey, Part};
 use crate::resources::{API_VERSION, FieldPath, Kind};
 
 /// Notes who wrote what when `old` became `value`, by a create, a replacement or a patch.
 pub(super) fn track(
     kind: Kind,
     part: Part,
-    old: Option<&Object>,
+    old: Option<&Value>,
     value: &Value,
     name: &str,
     time: &str,
 ) -> Result<Value, Failure> {
     let manager = manager(part, name, time);
-    let tracked = apply::track_update(old.map(Object::value), value, &manager, &kind.definition().topology);
+    let tracked = apply::track_update(old, value, &manager, &kind.definition().topology);
     tracked.map(|tracked| tracked.object).map_err(|error| refused(&error))
 }
 
@@ -25,7 +25,7 @@ pub(super) fn track(
 pub(super) fn apply(
     kind: Kind,
     part: Part,
-    old: Option<&Object>,
+    old: Option<&Value>,
     declared: &Value,
     force: bool,
     name: &str,
@@ -33,7 +33,7 @@ pub(super) fn apply(
 ) -> Result<Value, Failure> {
     let manager = manager(part, name, time);
     let topology = &kind.definition().topology;
-    let applied = apply::apply(old.map(Object::value), declared, &manager, force, topology);
+    let applied = apply::apply(old, declared, &manager, force, topology);
     applied.map(|applied| applied.object).map_err(|error| refused(&error))
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::resources::Kind;
@@ -32,17 +34,48 @@ impl fmt::Display for ObjectKey {
 }
 
 /// One object at one version: its JSON as clients see it, `metadata.resourceVersion` included.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// It is kept as text, which takes a fraction of what a [`Value`] of it takes and is what lists and watches send; what
+/// every request asks of many objects stands beside it.
+#[derive(Clone, Debug)]
 pub struct Object {
     version: u64,
-    value: Value,
+    metadata: Metadata,
+    text: Box<RawValue>,
+}
+
+/// What selects and orders objects.
+#[derive(Clone, Debug)]
+struct Metadata {
+    name: Box<str>,
+    namespace: Box<str>,
+    uid: Box<str>,
+    creation_timestamp: Box<str>,
+    generation: u64,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    is_deleting: bool,
+    has_finalizers: bool,
+}
+
+/// The part of an object's text that holds its annotations.
+#[derive(Deserialize)]
+struct Annotated<'a> {
+    #[serde(borrow)]
+    metadata: Annotations<'a>,
+}
+
+#[derive(Deserialize)]
+struct Annotations<'a> {
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
 }
 
 impl Object {
     /// The object at a version, which is written into its metadata.
     pub(super) fn at(version: u64, mut value: Value) -> Object {
         value["metadata"]["resourceVersion"] = json!(version.to_string());
-        Object { version, value }
+        let text = to_raw_value(&value).expect("a value is JSON");
+        Object { version, metadata: Metadata::of(&value["metadata"]), text }
     }
 
     /// The object as it was stored.
@@ -55,57 +88,95 @@ impl Object {
         self.version
     }
 
-    /// Its JSON.
-    pub fn value(&self) -> &Value {
-        &self.value
+    /// Its JSON, read anew.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.text()).expect("it was written from a value")
+    }
+
+    /// Its JSON as text.
+    pub fn text(&self) -> &str {
+        self.text.get()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.metadata_text("name")
+        &self.metadata.name
     }
 
     /// Its namespace, empty for a cluster-scoped one.
     pub fn namespace(&self) -> &str {
-        self.metadata_text("namespace")
+        &self.metadata.namespace
     }
 
     /// Its unique id, which no other object ever has.
     pub fn uid(&self) -> &str {
-        self.metadata_text("uid")
+        &self.metadata.uid
     }
 
     /// When it was created, as RFC 3339.
     pub fn creation_timestamp(&self) -> &str {
-        self.metadata_text("creationTimestamp")
+        &self.metadata.creation_timestamp
     }
 
     /// The number of its spec: 1, and one more with every change.
     pub fn generation(&self) -> u64 {
-        self.value["metadata"]["generation"].as_u64().unwrap_or_default()
+        self.metadata.generation
     }
 
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.value["metadata"]["labels"].get(key)?.as_str()
+        let found = self.metadata.labels.iter().find(|(label, _)| **label == *key);
+        found.map(|(_, value)| &**value)
     }
 
-    /// The value of one of its annotations.
-    pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.value["metadata"]["annotations"].get(key)?.as_str()
+    /// Whether another object has the same labels and annotations.
+    pub fn is_marked_as(&self, other: &Object) -> bool {
+        self.metadata.labels == other.metadata.labels && self.annotations() == other.annotations()
     }
 
     /// Whether it is to be deleted once its finalizers are gone.
     pub fn is_deleting(&self) -> bool {
-        !self.metadata_text("deletionTimestamp").is_empty()
+        self.metadata.is_deleting
     }
 
     /// Whether something must still happen before it can be deleted.
     pub(super) fn has_finalizers(&self) -> bool {
-        self.value["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty())
+        self.metadata.has_finalizers
     }
 
-    fn metadata_text(&self, field: &str) -> &str {
-        self.value["metadata"][field].as_str().unwrap_or_default()
+    fn annotations(&self) -> Option<&str> {
+        let annotated: Annotated<'_> = serde_json::from_str(self.text()).expect("it has metadata");
+        annotated.metadata.annotations.map(RawValue::get)
+    }
+}
+
+/// As its JSON. A [`Value`] of a list of objects would read each anew: serialise a type that holds them.
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Object) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Metadata {
+    fn of(metadata: &Value) -> Metadata {
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default().into();
+        let labels = metadata["labels"].as_object().into_iter().flatten();
+        let labels = labels.filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
+        Metadata {
+            name: text("name"),
+            namespace: text("namespace"),
+            uid: text("uid"),
+            creation_timestamp: text("creationTimestamp"),
+            generation: metadata["generation"].as_u64().unwrap_or_default(),
+            labels: labels.collect(),
+            is_deleting: !metadata["deletionTimestamp"].as_str().unwrap_or_default().is_empty(),
+            has_finalizers: metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty()),
+        }
     }
 }

@@ -298,10 +298,9 @@ fn watchers_see_their_selection() {
         let events = registry.events(Kind::Cluster, &filter, 102).unwrap();
         let actual: Vec<_> = events
             .iter()
-            .map(|event| {
-                (event.event_type, event.object.value()["metadata"]["resourceVersion"].as_str().unwrap())
-            })
+            .map(|event| (event.event_type, event.object.value()["metadata"]["resourceVersion"].clone()))
             .collect();
+        let expected = expected.map(|(event_type, version)| (event_type, json!(version)));
         assert_eq!(actual, Vec::from_iter(expected), "{patch}");
         for event in events.iter().filter(|event| event.event_type == EventType::Deleted) {
             assert_eq!(event.object.label("stage"), Some("prod"), "as it was when it was last selected");

@@ -174,7 +174,7 @@ impl<'a> Transaction<'a> {
         options: &WriteOptions,
     ) -> Result<Written, Failure> {
         let old = self.existing(key)?;
-        let body = patch.apply(old.value())?;
+        let body = patch.apply(&old.value())?;
         let text = patch.text();
         self.update(key, part, &old, body, Some(options), Origin::Patch(&text))
     }
@@ -199,9 +199,10 @@ impl<'a> Transaction<'a> {
             Part::Status => Some(self.existing(key)?),
         };
         check_identity(key, old.as_deref(), &mut declared)?;
+        let before = old.as_deref().map(Object::value);
         let time = self.timestamp();
         let mut applied =
-            managed::apply(key.kind, part, old.as_deref(), &declared, force, &options.manager, &time)?;
+            managed::apply(key.kind, part, before.as_ref(), &declared, force, &options.manager, &time)?;
         if old.is_none() {
             self.born(&mut applied["metadata"], uid);
             self.check_room(key, OBJECTS_MAX)?;
@@ -210,14 +211,14 @@ impl<'a> Transaction<'a> {
             key.kind.decode(applied.clone(), None).map(|decoded| decoded.unknown).unwrap_or_default();
         undeclared(key, &unknown)?;
         let (mut value, warnings) =
-            admit(key.kind, applied, old.as_deref(), options.validation, Origin::Body)?;
-        let Some(old) = old else {
+            admit(key.kind, applied, before.as_ref(), options.validation, Origin::Body)?;
+        let (Some(old), Some(before)) = (old, before) else {
             let object = self.stage(key.clone(), value)?;
             return Ok((Written { object, warnings }, true));
         };
         // Defaults may have made it what it was.
-        settle(old.value(), &mut value);
-        Ok((self.put(key, &old, value, warnings)?, false))
+        settle(&before, &mut value);
+        Ok((self.put(key, &old, &before, value, warnings)?, false))
     }
 
     /// Replaces the status of an object, whatever its version is: for the hub's own controllers.
@@ -226,7 +227,7 @@ impl<'a> Transaction<'a> {
     /// A Status: not there, or not the status of its kind.
     pub fn update_status(&mut self, key: &ObjectKey, status: Value) -> Result<Arc<Object>, Failure> {
         let old = self.existing(key)?;
-        let mut body = old.value().clone();
+        let mut body = old.value();
         body["status"] = status;
         let written = self.update(key, Part::Status, &old, body, None, Origin::Body)?;
         Ok(written.object)
@@ -246,7 +247,7 @@ impl<'a> Transaction<'a> {
         if old.is_deleting() {
             return Ok(Deleted::Terminating(old));
         }
-        let mut value = old.value().clone();
+        let mut value = old.value();
         let metadata = &mut value["metadata"];
         metadata["deletionTimestamp"] = json!(self.timestamp());
         metadata["deletionGracePeriodSeconds"] = json!(0);
@@ -282,8 +283,8 @@ impl<'a> Transaction<'a> {
         });
         let (mut value, _) = admit(key.kind, body, None, FieldValidation::Strict, Origin::Body)?;
         if let Some(old) = old {
-            value["metadata"]["resourceVersion"] = old.value()["metadata"]["resourceVersion"].clone();
-            if value == *old.value() {
+            value["metadata"]["resourceVersion"] = json!(old.version().to_string());
+            if value == old.value() {
                 return Ok(old);
             }
         }
@@ -310,30 +311,32 @@ impl<'a> Transaction<'a> {
     ) -> Result<Written, Failure> {
         check_type(key.kind, &mut body)?;
         check_identity(key, Some(old), &mut body)?;
+        let before = old.value();
         let merged = match part {
-            Part::Main => main_part(key.kind, old, body),
-            Part::Status => status_part(old, &body),
+            Part::Main => main_part(key.kind, &before, body),
+            Part::Status => status_part(before.clone(), &body),
         };
         let validation = options.map_or(FieldValidation::Strict, |options| options.validation);
-        let (mut value, warnings) = admit(key.kind, merged, Some(old), validation, origin)?;
+        let (mut value, warnings) = admit(key.kind, merged, Some(&before), validation, origin)?;
         if let Some(WriteOptions { manager, .. }) = options {
-            value = managed::track(key.kind, part, Some(old), &value, manager, &self.timestamp())?;
+            value = managed::track(key.kind, part, Some(&before), &value, manager, &self.timestamp())?;
         }
-        self.put(key, old, value, warnings)
+        self.put(key, old, &before, value, warnings)
     }
 
-    /// Puts what was admitted in the place of `old`.
+    /// Puts what was admitted in the place of `old`, which was `before`.
     fn put(
         &mut self,
         key: &ObjectKey,
         old: &Arc<Object>,
+        before: &Value,
         mut value: Value,
         warnings: Vec<String>,
     ) -> Result<Written, Failure> {
-        if specification(&value) != specification(old.value()) {
+        if specification(&value) != specification(before) {
             value["metadata"]["generation"] = json!(old.generation() + 1);
         }
-        if value == *old.value() {
+        if value == *before {
             return Ok(Written { object: Arc::clone(old), warnings });
         }
         let object = self.stage(key.clone(), value)?;
@@ -471,8 +474,7 @@ fn check_identity(key: &ObjectKey, old: Option<&Object>, body: &mut Value) -> Re
 }
 
 /// The body of a client with what is not the client's: the system's metadata, and the status.
-fn main_part(kind: Kind, old: &Object, mut body: Value) -> Value {
-    let old_value = old.value();
+fn main_part(kind: Kind, before: &Value, mut body: Value) -> Value {
     clean_metadata(&mut body["metadata"]);
     for field in [
         "uid",
@@ -482,17 +484,16 @@ fn main_part(kind: Kind, old: &Object, mut body: Value) -> Value {
         "generation",
         "resourceVersion",
     ] {
-        copy_field(field, &old_value["metadata"], &mut body["metadata"]);
+        copy_field(field, &before["metadata"], &mut body["metadata"]);
     }
     if kind.has_status() {
-        copy_field("status", old_value, &mut body);
+        copy_field("status", before, &mut body);
     }
     body
 }
 
 /// The old object with the status of the body.
-fn status_part(old: &Object, body: &Value) -> Value {
-    let mut value = old.value().clone();
+fn status_part(mut value: Value, body: &Value) -> Value {
     copy_field("status", body, &mut value);
     value
 }

@@ -124,7 +124,7 @@ fn event(change: &Change, filter: &Filter) -> Option<Event> {
             Some(Event { event_type: EventType::Modified, object: Arc::clone(object) })
         }
         (Some(object), None) => {
-            let last = Object::at(change.version, object.value().clone());
+            let last = Object::at(change.version, object.value());
             Some(Event { event_type: EventType::Deleted, object: Arc::new(last) })
         }
     }
