@@ -6,6 +6,7 @@ mod backup;
 mod bundle;
 mod cluster;
 mod diff;
+mod doctor;
 mod error;
 mod freeze;
 mod keys;
@@ -53,6 +54,8 @@ pub enum Command {
     /// The hub does not show which parameters a cluster was told, so the Application's own are taken for them. Content
     /// is compared with its digests; who signed it is for `bundle verify`.
     Diff(diff::Diff),
+    /// Say what is wrong with a hub, a fleet's keys or a site, and what to do
+    Doctor(doctor::Doctor),
     /// Take a backup of a running hub: all that another machine needs to be that hub
     ///
     /// The hub goes on working meanwhile. The backup holds private keys: only you may read it, and whoever else does can
@@ -95,6 +98,7 @@ impl Command {
             Self::Bundle(command) => command.run(context),
             Self::Cluster(command) => command.run(context),
             Self::Diff(command) => command.run(context),
+            Self::Doctor(command) => command.run(context),
             Self::Backup(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Approve(command) => command.run(context),

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod clock;
 pub mod commands;
 pub mod diff;
+pub mod doctor;
 pub mod hub;
 pub mod kinds;
 pub mod manifest;

@@ -86,7 +86,7 @@ impl Output<'_> {
 
 /// A number of bytes as people read it: three digits and a unit.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [(u64, &str); 2] = [(1 << 20, "MiB"), (1 << 10, "KiB")];
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.into_iter().find(|(size, _)| count >= *size) {
         Some((size, unit)) => format!("{:.1} {unit}", count as f64 / size as f64),
         None => format!("{count} bytes"),

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says no by panicking")]
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Lines},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,12 +35,18 @@ fn run_once(folder: &Path) -> String {
     data.into_owned()
 }
 
+/// Starts it, and waits until it printed `step`.
+fn start_until(folder: &Path, step: &str) -> (Killed, Lines<BufReader<ChildStdout>>) {
+    let mut child = Killed(quickstart(folder, &[]).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let said = lines.by_ref().map(Result::unwrap).find(|line| line.contains(step));
+    assert!(said.is_some(), "it ended before it said {step:?}");
+    (child, lines)
+}
+
 /// Starts it, and sends a signal as soon as it printed `step`. Returns what it left behind.
 fn interrupt(folder: &Path, step: &str, signal: Signal) -> Option<i32> {
-    let mut child = Killed(quickstart(folder, &[]).spawn().unwrap());
-    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    let said = lines.map(Result::unwrap).find(|line| line.contains(step));
-    assert!(said.is_some(), "it ended before it said {step:?}");
+    let (mut child, _) = start_until(folder, step);
     kill_process(Pid::from_child(&child.0), signal).unwrap();
     child.0.wait().unwrap().code()
 }
@@ -84,4 +90,27 @@ fn ctrl_c_ends_a_healthy_quickstart_well_and_one_that_is_not_with_1() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(interrupt(folder.path(), STEPS[4], Signal::INT), Some(1));
     assert_eq!(interrupt(folder.path(), HEALTHY, Signal::INT), Some(0));
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_and_says_what_is_when_it_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_edgefleet"));
+        command.args(["doctor", "--site", "quickstart/agent"]).current_dir(folder.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (mut child, _lines) = start_until(folder.path(), HEALTHY);
+    let (code, said) = doctor();
+    assert!(code == Some(0) && said.ends_with("\nNothing is wrong.\n"), "{said}");
+    assert!(said.contains("tower-1") && said.contains("its journal takes"), "{said}");
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    let (code, said) = doctor();
+    assert_eq!(code, Some(1), "{said}");
+    for part in ["wrong: agent: does not answer", "wrong: the hub's port for clusters", "Connection refused"]
+    {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
 }

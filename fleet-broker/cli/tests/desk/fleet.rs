@@ -79,6 +79,13 @@ impl Fleet {
         self.desk.run(&format!("{arguments} --kubeconfig hub/hub.kubeconfig"))
     }
 
+    /// Where clusters reach the hub, as `doctor` is told.
+    pub(crate) fn ports(&self) -> String {
+        let addresses = &self.hub.as_ref().unwrap().addresses;
+        let (broker, enrol) = (addresses.clusters.port(), addresses.bootstrap.unwrap().port());
+        format!("--broker-port {broker} --enrol-port {enrol}")
+    }
+
     pub(crate) fn diff(&self, sources: &str) -> Run {
         self.hub_run(&format!("diff {sources}"))
     }
