@@ -46,7 +46,7 @@ enum Check {
 #[command(group(ArgGroup::new("what").required(true).args(["file", "accept"])))]
 pub struct Restore {
     /// The backup
-    #[arg(value_name = "FILE", requires = "directory", conflicts_with = "kubeconfig")]
+    #[arg(value_name = "FILE", requires = "directory")]
     file: Option<PathBuf>,
     /// The new hub's folder, which is empty or not there yet
     #[arg(long, value_name = "FOLDER", conflicts_with = "accept")]
