@@ -6,11 +6,13 @@
 //! cluster; a part that is missing is an error that says how to get it.
 
 mod cluster;
+pub mod figures;
 mod network;
 mod process;
 mod real_input;
 mod seed;
 mod setting;
+pub mod spoke;
 mod wait;
 
 pub use cluster::{Kubectl, Namespace, kubeconfig, kubectl, tool};
