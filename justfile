@@ -20,6 +20,10 @@ budget:
 traffic:
     cargo run --release -p packaging -- traffic
 
+# One benchmark of docs/benchmarks.md: just bench ingest
+bench name:
+    tests/bench {{name}}
+
 # The lints, as CI runs them.
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
