@@ -16,6 +16,14 @@ unit package *arguments:
 budget:
     cargo run --release -p packaging -- budget
 
+# What an idle agent's link carries in a day beside its budget.
+traffic:
+    cargo run --release -p packaging -- traffic
+
+# One benchmark of docs/benchmarks.md: just bench ingest
+bench name:
+    tests/bench {{name}}
+
 # The lints, as CI runs them.
 lint:
     cargo clippy --workspace --all-targets -- -D warnings

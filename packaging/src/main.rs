@@ -2,9 +2,12 @@
 
 mod cross;
 mod fleet;
+mod hub;
 mod logic;
 mod process;
+mod proxy;
 mod published;
+mod traffic;
 mod wait;
 
 use std::{
@@ -20,11 +23,13 @@ use tempfile::TempDir;
 
 use self::{
     cross::Agents,
-    fleet::{Fleet, Programs, TENANT},
+    fleet::Fleet,
+    hub::{Programs, TENANT},
     logic::{
         budget::{self, APPLIED_OBJECTS, IDLE_OBJECTS, Measured, Row},
         manifests::manifests,
         procfs::Memory,
+        traffic as counted,
     },
     process::{cargo, run},
 };
@@ -44,11 +49,19 @@ enum Action {
     /// Needs what tests/run needs, Python 3, and the network. Keeps what it builds in
     /// ${XDG_CACHE_HOME:-~/.cache}/edgefleet.
     Budget,
+    /// Count what an idle agent's link carries, and fail if a day of it is more than its budget
+    ///
+    /// Between the programs themselves, TLS and TCP included. Needs what tests/run needs.
+    Traffic,
 }
 
 fn main() -> ExitCode {
-    let Cli { action: Action::Budget } = Cli::parse();
-    match budget() {
+    let Cli { action } = Cli::parse();
+    let done = match action {
+        Action::Budget => budget(),
+        Action::Traffic => traffic(),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));
@@ -63,20 +76,34 @@ fn budget() -> Result<()> {
         cfg!(target_arch = "x86_64"),
         "memory can be measured on x86-64 only: run this on such a machine"
     );
-    // Another clone may have built this very program, where they share a target directory: cargo knows better.
-    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let workspace = Path::new(&package).parent().context("this package is in a workspace")?;
+    let workspace = &workspace()?;
     let folder = TempDir::with_prefix("edgefleet-budget-")?;
     let agents = cross::build(workspace, &cache()?, folder.path())?;
-    let rows = budget::compare(&measure(workspace, &agents, folder.path())?);
-    print(&budget::table(&rows));
+    judge(&budget::compare(&measure(workspace, &agents, folder.path())?))
+}
+
+fn traffic() -> Result<()> {
+    let programs = programs(&workspace()?, None)?;
+    let folder = TempDir::with_prefix("edgefleet-traffic-")?;
+    judge(&counted::compare(&traffic::measure(programs, folder.path())?))
+}
+
+/// Prints the figures, and fails if one is over budget.
+fn judge(rows: &[Row]) -> Result<()> {
+    print(&budget::table(rows));
     let over: Vec<&str> = rows.iter().filter(|row| row.is_over()).map(Row::figure).collect();
     ensure!(over.is_empty(), "over budget: {}", over.join("; "));
     Ok(())
 }
 
+fn workspace() -> Result<PathBuf> {
+    // Another clone may have built this very program, where they share a target directory: cargo knows better.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().map(Path::to_owned).context("this package is in a workspace")
+}
+
 fn measure(workspace: &Path, agents: &Agents, folder: &Path) -> Result<Measured> {
-    let programs = programs(workspace, &agents.x86_64.path)?;
+    let programs = programs(workspace, Some(&agents.x86_64.path))?;
     let mut fleet = Fleet::start(programs.clone(), &subfolder(folder, "objects")?)?;
     fleet.deliver(1, &manifests(TENANT, 1, IDLE_OBJECTS))?;
     let idle = fleet.idle()?;
@@ -109,8 +136,9 @@ fn subfolder(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Builds the other programs with the very arguments of tests/run, so that after the tests nothing is left to do.
-fn programs(workspace: &Path, agent: &Path) -> Result<Programs> {
+/// Builds the other programs with the very arguments of tests/run, so that after the tests nothing is left to do; the
+/// agent among them, with its simulated cluster, where no other is given.
+fn programs(workspace: &Path, agent: Option<&Path>) -> Result<Programs> {
     say("building the hub and the operator's tool");
     let mut cargo = cargo(workspace);
     cargo.args(["build", "--locked", "--workspace", "--bins", "--tests"]);
@@ -120,7 +148,7 @@ fn programs(workspace: &Path, agent: &Path) -> Result<Programs> {
     let mut build = Command::new(workspace.join("tests/control-plane/build"));
     let tools = PathBuf::from(run(build.current_dir(workspace), "", false)?.trim());
     Ok(Programs {
-        agent: agent.to_owned(),
+        agent: agent.map_or_else(|| executable(&built, "edge-agent"), |agent| Ok(agent.to_owned()))?,
         hub: executable(&built, "fleet-broker")?,
         operator: executable(&built, "edgefleet")?,
         control_plane: tools.join("control-plane"),

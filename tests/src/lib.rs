@@ -6,12 +6,14 @@
 //! cluster; a part that is missing is an error that says how to get it.
 
 mod cluster;
+pub mod figures;
 mod hub;
 mod network;
 mod process;
 mod real_input;
 mod seed;
 mod setting;
+pub mod spoke;
 mod wait;
 
 pub use cluster::{Kubectl, Namespace, client_of_others, kubeconfig, kubectl, tool};

@@ -54,7 +54,13 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn new(figure: impl Into<String>, measured: u64, unit: &'static str, budget: Option<u64>) -> Self {
+    /// A figure, and its budget if it has one.
+    pub(super) fn new(
+        figure: impl Into<String>,
+        measured: u64,
+        unit: &'static str,
+        budget: Option<u64>,
+    ) -> Self {
         Self { figure: figure.into(), measured, unit, budget }
     }
 

@@ -5,3 +5,5 @@ pub(crate) mod elf;
 pub(crate) mod manifests;
 pub(crate) mod procfs;
 pub(crate) mod settling;
+pub(crate) mod traffic;
+pub(crate) mod wire;

@@ -12,12 +12,12 @@ mod gateway;
 #[path = "../promises/harness.rs"]
 #[allow(dead_code, reason = "promises use the rest")]
 mod harness;
+mod phase;
 mod prometheus;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
-use edge_agent::control::{self, Reply, Request};
 use edgefleet::release::Plan;
 use fleet_broker::resources::{AssignmentState, AssignmentStatus};
 use protocol::ids::AppId;
@@ -117,14 +117,6 @@ impl Site {
         let bundle = self.build(&plan, manifests, &self.signers(&self.name))?;
         self.operator.push(&bundle).await?;
         self.place(&bundle).await
-    }
-
-    /// Says something to the agent at its control socket.
-    async fn tell_agent(&self, request: Request) -> Result<()> {
-        let socket = self.state().control();
-        let reply = tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await??;
-        ensure!(matches!(reply, Reply::Done), "{reply:?}");
-        Ok(())
     }
 
     async fn in_system(&self, arguments: &[&str]) -> Result<String> {

@@ -5,14 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use edge_agent::control::Request;
 use fleet_broker::resources::AssignmentState;
-use tests::{module_dir, wait_for};
+use tests::module_dir;
 use tokio::time::Instant;
 
-use super::{
-    condition,
-    harness::{SOON, Site},
-    members, named, shrinks_to, uids,
-};
+use super::{condition, harness::Site, members, named, phase::applied_once_released, shrinks_to, uids};
 
 const APPLICATION: &str = "prometheus-operator";
 
@@ -27,7 +23,7 @@ async fn prometheus_operator_is_available_upgraded_and_pruned() -> Result<()> {
 
     site.tell_agent(Request::Hold { reason: "until the content is here".to_owned() }).await?;
     let first = site.deliver_as(APPLICATION, &bundle).await?;
-    let by_agent = applied_once_released(&site).await?;
+    let by_agent = applied_once_released(&site, APPLICATION).await?;
     let shown = site.assigned(&first, AssignmentState::Updated).await?;
     ensure!(condition(&shown, "Available") == Some("True"), "{shown:#?}");
     ensure!(members(&site, APPLICATION).await? == named(&site, &bundle).await?);
@@ -53,30 +49,6 @@ async fn applied_by_kubectl(site: &Site) -> Result<Duration> {
     let took = begin.elapsed();
     site.kubectl.run(&["delete", "--wait=false", "-f", path]).await?;
     Ok(took)
-}
-
-/// How long the agent takes from the end of a hold until everything is applied; the content is here before.
-async fn applied_once_released(site: &Site) -> Result<Duration> {
-    let app = format!("{}/{APPLICATION}", site.name);
-    wait_for("content that waits for the end of the hold", SOON, async || {
-        let status = site.agent_status().await?;
-        let held = status.applications.iter().any(|one| one.app == app && one.message.contains("on hold"));
-        ensure!(held, "{status:#?}");
-        Ok(())
-    })
-    .await?;
-    let begin = Instant::now();
-    site.tell_agent(Request::Release).await?;
-    wait_for("everything applied", SOON, async || {
-        let status = site.agent_status().await?;
-        let all = status
-            .applications
-            .iter()
-            .any(|one| one.app == app && one.desired > 0 && one.applied == one.desired);
-        ensure!(all, "{status:#?}");
-        Ok(begin.elapsed())
-    })
-    .await
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are what is printed")]

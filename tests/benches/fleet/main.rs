@@ -1,0 +1,139 @@
+//! What a fleet costs its hub, and how fast a change reaches all of it, beside Mosquitto carrying the same bytes.
+//!
+//! The hub is a process of its own, and so is Mosquitto; the clusters are light clients in this one, which verify what
+//! they get. All of it shares one machine.
+
+mod crowd;
+mod hub;
+mod mosquitto;
+mod mqtt;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+use tests::figures::{self, Row, Target};
+
+use crowd::{Crowd, Heard};
+use hub::{Folder, Hub};
+use mosquitto::Mosquitto;
+
+/// Fleets that are measured, unless EDGEFLEET_BENCH_CLUSTERS says otherwise.
+const CLUSTERS: &str = "1000,10000";
+
+/// Changes, of which the median counts.
+const ROUNDS: u64 = 5;
+
+/// Most memory of a cluster that is away: in 1 GB there is room for a hundred thousand.
+const CLUSTER_BYTES: f64 = 8.0 * 1024.0;
+
+/// Most time for a change beside Mosquitto's.
+const FAN_OUT: f64 = 1.5;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match arguments.split_first() {
+        Some((role, rest)) if role == hub::ROLE => runtime.block_on(hub::run(rest)),
+        Some(_) | None => runtime.block_on(measure()),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a benchmark's main reads its one setting")]
+async fn measure() -> Result<()> {
+    let sizes = std::env::var("EDGEFLEET_BENCH_CLUSTERS").unwrap_or_else(|_| CLUSTERS.to_owned());
+    let mut rows = Vec::new();
+    for size in sizes.split(',') {
+        let size = size.trim().parse().context("EDGEFLEET_BENCH_CLUSTERS is numbers with commas")?;
+        rows.extend(measure_one(size).await?);
+    }
+    figures::print(&rows)
+}
+
+async fn measure_one(size: usize) -> Result<Vec<Row>> {
+    let folder = TempDir::with_prefix("edgefleet-fleet-")?;
+    let fleet = Folder::make(folder.path())?;
+    let empty = resident_after_start(&fleet).await?;
+    let members = fleet.members(size)?;
+    fleet.register(&members).await?;
+    let hub = fleet.start().await?;
+    for version in [1, 2] {
+        hub.operator.push(&fleet.bundle(version)?).await?;
+    }
+    let ca = fleet.authority.certificate();
+    let before = hub.resident()?;
+    let crowd = Crowd::connect(members, fleet.broker(), ca, &fleet.trust, true).await?;
+    let by_hub = change_often(&hub, &crowd).await?;
+    let connected = hub.resident()?;
+    let heard = crowd.heard();
+    drop(crowd);
+    hub.stop().await?;
+    let each = |bytes: f64| bytes / size as f64;
+    let away = each(resident_after_start(&fleet).await? - empty);
+    let mut rows = vec![
+        Row::compared(
+            format!("memory of a cluster that is away, of {size}"),
+            away,
+            "bytes",
+            away / CLUSTER_BYTES,
+            Target::AtMost(1.0),
+        ),
+        Row::plain(format!("memory of its connection, of {size}"), each(connected - before), "bytes"),
+    ];
+    rows.extend(beside_mosquitto(&fleet, &heard, figures::median(by_hub)?).await?);
+    Ok(rows)
+}
+
+/// What a hub takes that has just read its store.
+async fn resident_after_start(fleet: &Folder) -> Result<f64> {
+    let hub = fleet.start().await?;
+    let resident = hub.resident()?;
+    hub.stop().await?;
+    Ok(resident)
+}
+
+/// The seconds from each change, as an operator makes it, until every cluster has verified it. The first is not counted:
+/// all report then, so that the hub has a report of each.
+async fn change_often(hub: &Hub, crowd: &Crowd) -> Result<Vec<f64>> {
+    // The first desired state answers the hello.
+    crowd.all_told(async { Ok(()) }).await?;
+    crowd.all_told(hub.place(1)).await?;
+    // Hello, and a report to each of the two.
+    crowd.all_confirmed(3).await?;
+    crowd.stop_reporting();
+    let mut took = Vec::new();
+    for round in 0..ROUNDS {
+        took.push(crowd.all_told(hub.place(2 - round % 2)).await?.as_secs_f64());
+    }
+    Ok(took)
+}
+
+/// The same bytes through Mosquitto, to as many subscribers, which verify them too.
+async fn beside_mosquitto(fleet: &Folder, heard: &[Heard], by_hub: f64) -> Result<Vec<Row>> {
+    let size = heard.len();
+    let what = format!("a change reaches {size} clusters");
+    let folder = TempDir::with_prefix("edgefleet-mosquitto-")?;
+    let mosquitto = match Mosquitto::start(fleet, folder.path()).await {
+        Ok(mosquitto) => mosquitto,
+        Err(error) => {
+            say(&format!("no comparison, for there is no Mosquitto: {error:#}"));
+            return Ok(vec![Row::plain(what, by_hub, "s")]);
+        }
+    };
+    let members = fleet.members(size)?;
+    let ca = fleet.authority.certificate();
+    let crowd = Crowd::connect(members, mosquitto.address, ca, &fleet.trust, false).await?;
+    let mut publisher = mosquitto.publisher(fleet).await?;
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        took.push(crowd.all_told(publisher.publish(heard)).await?.as_secs_f64());
+    }
+    let alone = figures::median(took)?;
+    Ok(vec![
+        Row::plain(format!("the same bytes through Mosquitto to {size}"), alone, "s"),
+        Row::compared(what, by_hub, "s", by_hub / alone, Target::AtMost(FAN_OUT)),
+    ])
+}
+
+#[allow(clippy::print_stderr, reason = "the figures alone are the answer")]
+fn say(text: &str) {
+    eprintln!("fleet: {text}");
+}
