@@ -516,7 +516,7 @@ fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
             Some(Event::Application(id, value.and_then(application)))
         }
         Kind::Freeze => Some(Event::Freeze(key.name.clone(), value.and_then(freeze))),
-        Kind::Assignment => None,
+        Kind::Assignment | Kind::Event => None,
     }
 }
 

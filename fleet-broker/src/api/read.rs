@@ -12,7 +12,7 @@ use super::reply::{Refusal, json_response};
 use crate::clock;
 use crate::logic::registry::failure;
 use crate::logic::registry::{Object, ObjectKey, Page};
-use crate::resources::{API_VERSION, Kind};
+use crate::resources::Kind;
 
 /// Answers with one object.
 pub(super) fn get(
@@ -85,7 +85,7 @@ fn page_json(page: &Page, kind: Kind, form: Form, params: &Params) -> Value {
     let objects = page.items.iter().map(|object| object.value());
     match form {
         Form::Object => json!({
-            "apiVersion": API_VERSION,
+            "apiVersion": kind.api_version(),
             "kind": format!("{}List", kind.name()),
             "metadata": metadata,
             "items": objects.collect::<Vec<_>>(),

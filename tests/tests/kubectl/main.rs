@@ -148,7 +148,8 @@ impl ApiServer {
 fn definitions() -> Result<String> {
     let definitions: Vec<String> = Kind::ALL
         .into_iter()
-        .map(|kind| serde_json::to_string(&custom_resource_definition(kind)))
+        .filter_map(custom_resource_definition)
+        .map(|definition| serde_json::to_string(&definition))
         .collect::<Result<_, _>>()?;
     Ok(definitions.join("\n---\n"))
 }

@@ -85,6 +85,14 @@ impl Object {
         self.value["metadata"]["generation"].as_u64().unwrap_or_default()
     }
 
+    /// The text at a dotted path, by which it is selected; empty if there is none.
+    pub(super) fn field(&self, path: &str) -> &str {
+        // As an API server takes it: who says what happened, wherever that runs.
+        let path = if path == "source" { "source.component" } else { path };
+        let found = path.split('.').try_fold(&self.value, |value, step| value.get(step));
+        found.and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.value["metadata"]["labels"].get(key)?.as_str()
