@@ -1,6 +1,10 @@
 //! What happens to objects, in the words in which events tell of it.
 
+mod written;
+
 use crate::logic::registry::ObjectKey;
+
+pub use written::of_change;
 
 /// Longest message of an event, in bytes: Kubernetes' limit.
 pub const MESSAGE_MAX_LEN: usize = 1024;
@@ -42,8 +46,12 @@ pub enum Reason {
     Complete,
     /// A cluster is there.
     Connected,
+    /// An object was made.
+    Created,
     /// What runs on a cluster is not healthy.
     Degraded,
+    /// An object was deleted.
+    Deleted,
     /// Somebody else changes what was applied.
     Drifted,
     /// Some clusters failed.
@@ -104,7 +112,9 @@ impl Reason {
             Reason::Changed => "Changed",
             Reason::Complete => "Complete",
             Reason::Connected => "Connected",
+            Reason::Created => "Created",
             Reason::Degraded => "Degraded",
+            Reason::Deleted => "Deleted",
             Reason::Drifted => "Drifted",
             Reason::Failed => "Failed",
             Reason::Frozen => "Frozen",

@@ -27,4 +27,5 @@ mod resumed;
 mod revoked;
 mod scaled;
 mod tenants;
+mod told;
 mod truncated;

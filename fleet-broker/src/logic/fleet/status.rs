@@ -20,8 +20,11 @@ use crate::resources::{
     ClusterStatus, Revision,
 };
 
+/// The condition that says whether a cluster is there.
+const CONNECTED: &str = "Connected";
+
 /// The condition that says whether others changed what was applied.
-const DRIFTED: &str = "Drifted";
+pub(super) const DRIFTED: &str = "Drifted";
 
 /// The condition that is there only while the key with which a cluster joined is revoked.
 const REVOKED: &str = "Revoked";
@@ -54,7 +57,12 @@ impl Fleet {
 
     /// Takes up a status that was put out before a restart, so that times of transition survive it.
     pub fn restore_cluster_status(&mut self, name: &str, status: &Value) {
-        if let (Ok(id), Ok(status)) = (ClusterId::new(name), serde_json::from_value(status.clone())) {
+        if let (Ok(id), Ok(status)) =
+            (ClusterId::new(name), serde_json::from_value::<ClusterStatus>(status.clone()))
+        {
+            let connected = status.conditions.iter().find(|condition| condition.type_ == CONNECTED);
+            self.clusters.entry(id.clone()).or_default().told_connected =
+                connected.map(|condition| condition.status == truth(true));
             self.shown.clusters.insert(id, status);
         }
     }
@@ -303,7 +311,7 @@ fn conditions<'a>(
     let mut all = vec![
         condition("Joined", joined, if joined { "Enrolled" } else { "NotEnrolled" }, String::new()),
         condition(
-            "Connected",
+            CONNECTED,
             cluster.connected,
             if cluster.connected { "LinkUp" } else { "Offline" },
             String::new(),
@@ -369,7 +377,7 @@ fn application_status(
     before: Option<&ApplicationStatus>,
 ) -> ApplicationStatus {
     let (word, reason) = match decision {
-        Decision::Hold { reason } => (resources::Decision::Hold, reason),
+        Decision::Hold { reason, .. } => (resources::Decision::Hold, reason),
         Decision::Promote { reason, .. } => (resources::Decision::Promote, reason),
         Decision::Complete { reason } => (resources::Decision::Complete, reason),
     };

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::transaction::{Transaction, derived_uid, uuid};
 use super::{Object, ObjectKey, Registry};
-use crate::logic::occurrence::{Occurrence, plain};
+use crate::logic::occurrence::{Occurrence, of_change, plain};
 use crate::resources::{Kind, event};
 
-/// Most events in all: three for each of 10,000 clusters in a rollout, and room for what else happens meanwhile. The
-/// one that happened longest ago makes room.
-pub const EVENTS_MAX: usize = 50_000;
+/// Most events in all: three for each of 10,000 clusters in a rollout, and room for what else happens meanwhile. Each
+/// takes some 6 KB of memory. The one that happened longest ago makes room.
+pub const EVENTS_MAX: usize = 40_000;
 
 /// Most events about one object: more than anybody reads, and of every reason some.
 pub const EVENTS_PER_OBJECT_MAX: usize = 64;
@@ -88,6 +88,12 @@ impl Transaction<'_> {
             self.forget(key);
         }
         self.begin_event(key, &place, occurrence, &message);
+    }
+
+    /// Tells what the changes so far mean, which a client made.
+    pub fn tell_changes(&mut self) {
+        let told: Vec<Occurrence> = self.changes.iter().flat_map(of_change).collect();
+        told.iter().for_each(|occurrence| self.tell(occurrence));
     }
 
     /// Removes events that are kept long enough, `limit` at most.

@@ -39,7 +39,7 @@ fn a_removal_waits_for_an_approval_that_is_used_up_by_it() {
     // So it is after an edit: the new generation needs its own.
     bench.register("tower-3", AWAY);
     bench.apply("gateway", gateway(), Some("1: so does the next"));
-    assert!(bench.reason("gateway").starts_with("Hold: the selector matches no cluster any more, 1 run it"));
+    assert!(bench.reason("gateway").starts_with("Hold: the selector matches no cluster any more, 1 runs it"));
     bench.annotate("gateway", gateway(), Some("2: all of them"));
     assert_eq!(bench.told("tower-3"), ["-gateway"]);
 }
