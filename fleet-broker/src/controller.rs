@@ -18,7 +18,7 @@ use protocol::{
     time::{Now, UnixSeconds},
     topics::Downward,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
             Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
             FreezeRecord, HoldRecord, messages, recovery::Standing,
         },
-        registry::{Change, Object, ObjectKey, Projection},
+        registry::{Change, Object, ObjectKey},
     },
     pki::CertificateAuthority,
     presented::OwnCertificate,
@@ -39,6 +39,8 @@ use crate::{
     store::{StoreError, Write},
     transport::{Transport, TransportEvent},
 };
+
+mod show;
 
 /// Name under which the fleet writes statuses.
 const ACTOR: &str = "system:fleet";
@@ -171,6 +173,7 @@ impl Controller {
                 _ = ticks.tick() => {
                     self.own.renew_if_due(&self.authority, clock::now());
                     self.fleet_event(Event::Tick, &mut batch);
+                    self.expire_events().await;
                 }
             }
             self.carry_out(batch).await?;
@@ -337,7 +340,7 @@ impl Controller {
     async fn carry_out(&mut self, batch: Batch) -> Result<(), StoreError> {
         let Batch { mut writes, effects, waiting } = batch;
         let mut shown = Vec::new();
-        let mut sent = Vec::new();
+        let (mut sent, mut occurred) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Store(documents) => writes.extend(documents.into_iter().map(write_of)),
@@ -345,19 +348,22 @@ impl Controller {
                 Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Assignment(..) => {
                     shown.push(effect);
                 }
+                Effect::Occurred(occurrence) => occurred.push(occurrence),
             }
         }
         let recovers = |write: &Write| matches!(write, Write::PutDocument { kind, .. } if *kind == DocumentKind::Recovery.name());
         if writes.iter().any(recovers) {
             self.log_standing();
         }
+        // Events are never a commit of their own: what happened is told with the documents it came of, else with the
+        // statuses.
         if !writes.is_empty() {
-            self.hub.store().commit(writes).await?;
+            self.hub.commit(ACTOR, std::mem::take(&mut occurred), writes).await?;
         }
         for effect in sent {
             self.send(effect).await;
         }
-        self.show(shown).await;
+        self.show(shown, occurred).await;
         for waiting in waiting {
             // Whoever waited may have gone; what it asked for is done.
             match waiting {
@@ -395,6 +401,7 @@ impl Controller {
             Effect::Store(_)
             | Effect::ClusterStatus(..)
             | Effect::ApplicationStatus(..)
+            | Effect::Occurred(_)
             | Effect::Assignment(..) => {}
         }
     }
@@ -438,54 +445,6 @@ impl Controller {
         }
         Ok(messages::window(target, encoding, blob.zstd_len, offset, &bytes))
     }
-
-    /// Statuses are what the fleet thinks: losing one to a failing store is mended by the next start.
-    async fn show(&self, effects: Vec<Effect>) {
-        if effects.is_empty() {
-            return;
-        }
-        let shown = self.hub.write(ACTOR, |transaction| {
-            for effect in effects {
-                let outcome = match effect {
-                    Effect::ClusterStatus(id, status) => {
-                        let key = ObjectKey::new(Kind::Cluster, "", id.as_str());
-                        transaction.update_status(&key, json!(status)).map(drop)
-                    }
-                    Effect::ApplicationStatus(id, status) => {
-                        let key = ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str());
-                        transaction.update_status(&key, json!(status)).map(drop)
-                    }
-                    Effect::Assignment(app, cluster, shown) => {
-                        let name = format!("{}.{cluster}", app.name);
-                        let key = ObjectKey::new(Kind::Assignment, app.tenant.as_str(), &name);
-                        match shown {
-                            Some(shown) => {
-                                let (labels, status) = *shown;
-                                transaction
-                                    .project(Projection { key, labels, status: json!(status) })
-                                    .map(drop)
-                            }
-                            None => {
-                                transaction.unproject(&key);
-                                Ok(())
-                            }
-                        }
-                    }
-                    Effect::Store(_) | Effect::Push(..) | Effect::SendContent { .. } | Effect::Kick(_) => {
-                        Ok(())
-                    }
-                };
-                // An object that was just deleted has no status any more.
-                if let Err(refusal) = outcome {
-                    tracing::debug!(refusal = refusal.message, "status not written");
-                }
-            }
-            Ok(())
-        });
-        if let Err(failure) = shown.await {
-            tracing::error!(failure = failure.message, "statuses not written");
-        }
-    }
 }
 
 /// A lock that is held for moments only; a panic under it has ended the hub.
@@ -514,7 +473,7 @@ fn event_of(key: &ObjectKey, object: Option<&Arc<Object>>) -> Option<Event> {
             Some(Event::Application(id, value.and_then(application)))
         }
         Kind::Freeze => Some(Event::Freeze(key.name.clone(), value.and_then(freeze))),
-        Kind::Assignment => None,
+        Kind::Assignment | Kind::Event => None,
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::boundary::{self, At};
 use crate::clock;
+use crate::logic::occurrence::Occurrence;
 use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{Change, Registry, RestoreError, Transaction};
 use crate::store::{Store, StoreError, Write};
@@ -114,9 +115,33 @@ impl Hub {
         if !changes.is_empty() || !writes.is_empty() {
             // A task of its own: the client may go away, the write must be finished.
             let finish = Arc::clone(&self.shared).finish(reservation, changes, writes);
-            tokio::spawn(finish).await.map_err(|error| internal(&error.to_string()))??;
+            let finished = tokio::spawn(finish).await.map_err(|error| internal(&error.to_string()))?;
+            finished.map_err(|error| internal(&error.to_string()))?;
         }
         Ok(answer)
+    }
+
+    /// Writes documents, together with events of what they came of.
+    ///
+    /// # Errors
+    /// When they are not written; then nothing has changed.
+    pub async fn commit(
+        &self,
+        actor: &str,
+        occurred: Vec<Occurrence>,
+        writes: Vec<Write>,
+    ) -> Result<(), StoreError> {
+        if occurred.is_empty() {
+            return self.shared.store.commit(writes).await;
+        }
+        let reservation = Arc::clone(&self.shared.writer).lock_owned().await;
+        let changes = {
+            let registry = self.shared.registry();
+            let mut transaction = registry.begin(clock::now(), actor);
+            occurred.iter().for_each(|occurrence| transaction.tell(occurrence));
+            transaction.finish()
+        };
+        Arc::clone(&self.shared).finish(reservation, changes, writes).await
     }
 
     /// What `decide` would do; nothing happens.
@@ -138,7 +163,7 @@ impl Shared {
         mut reservation: OwnedMutexGuard<Reservation>,
         changes: Vec<Change>,
         mut writes: Vec<Write>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StoreError> {
         writes.extend(changes.iter().filter(|change| change.key.kind.is_stored()).map(stored));
         let last = changes.last().map_or(0, |change| change.version);
         let reserved = if last > reservation.0 { last + VERSIONS_RESERVED } else { reservation.0 };
@@ -146,7 +171,7 @@ impl Shared {
             writes.push(Write::ReserveVersions(reserved));
         }
         if !writes.is_empty() {
-            self.store.commit(writes).await.map_err(|error| internal(&error.to_string()))?;
+            self.store.commit(writes).await?;
         }
         reservation.0 = reserved;
         if !changes.is_empty() {

@@ -2,5 +2,6 @@
 
 pub mod access;
 pub mod fleet;
+pub mod occurrence;
 pub mod registry;
 pub mod renewal;

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use apimachinery::schema::Topology;
 pub use apimachinery::selector::LabelSelector;
+use apimachinery::selector::METADATA_FIELDS;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -17,6 +18,7 @@ mod assignment;
 mod bundle;
 mod cluster;
 mod decode;
+pub mod event;
 mod field;
 mod freeze;
 mod schema;
@@ -37,7 +39,7 @@ pub use field::FieldError;
 pub use freeze::*;
 pub use validate::Validate;
 
-/// The API group of everything the hub serves.
+/// The API group of all kinds but events.
 pub const GROUP: &str = "edgefleet.dev";
 /// Its only version.
 pub const VERSION: &str = "v1alpha1";
@@ -55,13 +57,19 @@ pub enum Kind {
     Bundle,
     /// One edge cluster.
     Cluster,
+    /// What happened to an object.
+    Event,
     /// Where nothing new starts.
     Freeze,
 }
 
 impl Kind {
     /// All of them, in the order of their names.
-    pub const ALL: [Kind; 5] =
+    pub const ALL: [Kind; 6] =
+        [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster, Kind::Event, Kind::Freeze];
+
+    /// Those of the hub's own group.
+    pub const OWN: [Kind; 5] =
         [Kind::Application, Kind::Assignment, Kind::Bundle, Kind::Cluster, Kind::Freeze];
 
     /// The kind with this name: `Cluster`.
@@ -69,9 +77,9 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The kind whose objects are found under this path segment: `clusters`.
+    /// The kind of the hub's own group whose objects are found under this path segment: `clusters`.
     pub fn from_plural(plural: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.plural() == plural)
+        Kind::OWN.into_iter().find(|kind| kind.plural() == plural)
     }
 
     /// `Cluster`.
@@ -81,6 +89,7 @@ impl Kind {
             Kind::Assignment => "Assignment",
             Kind::Bundle => "Bundle",
             Kind::Cluster => "Cluster",
+            Kind::Event => "Event",
             Kind::Freeze => "Freeze",
         }
     }
@@ -92,23 +101,58 @@ impl Kind {
             Kind::Assignment => "assignments",
             Kind::Bundle => "bundles",
             Kind::Cluster => "clusters",
+            Kind::Event => "events",
             Kind::Freeze => "freezes",
+        }
+    }
+
+    /// Its API group; empty for the core group.
+    pub const fn group(self) -> &'static str {
+        match self {
+            Kind::Event => "",
+            Kind::Application | Kind::Assignment | Kind::Bundle | Kind::Cluster | Kind::Freeze => GROUP,
+        }
+    }
+
+    /// Group and version as they stand in `apiVersion`.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Kind::Event => event::API_VERSION,
+            Kind::Application | Kind::Assignment | Kind::Bundle | Kind::Cluster | Kind::Freeze => API_VERSION,
+        }
+    }
+
+    /// By which fields its objects are selected.
+    pub const fn selectable_fields(self) -> &'static [&'static str] {
+        match self {
+            Kind::Event => event::FIELDS,
+            Kind::Application | Kind::Assignment | Kind::Bundle | Kind::Cluster | Kind::Freeze => {
+                METADATA_FIELDS
+            }
         }
     }
 
     /// Whether its objects live in namespaces.
     pub const fn is_namespaced(self) -> bool {
         match self {
-            Kind::Application | Kind::Assignment | Kind::Bundle => true,
+            Kind::Application | Kind::Assignment | Kind::Bundle | Kind::Event => true,
             Kind::Cluster | Kind::Freeze => false,
         }
     }
 
-    /// Whether its objects are written by clients and kept on disk. The others the hub makes itself, in memory.
+    /// Whether its objects are kept on disk. The others are made again in memory.
     pub const fn is_stored(self) -> bool {
         match self {
-            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Freeze => true,
+            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Event | Kind::Freeze => true,
             Kind::Assignment => false,
+        }
+    }
+
+    /// Whether its objects are written by clients. The others the hub makes itself.
+    pub const fn is_writable(self) -> bool {
+        match self {
+            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Freeze => true,
+            Kind::Assignment | Kind::Event => false,
         }
     }
 
@@ -116,17 +160,17 @@ impl Kind {
     pub const fn has_status(self) -> bool {
         match self {
             Kind::Application | Kind::Assignment | Kind::Cluster => true,
-            Kind::Bundle | Kind::Freeze => false,
+            Kind::Bundle | Kind::Event | Kind::Freeze => false,
         }
     }
 
-    /// What its custom resource definition says.
+    /// What its custom resource definition says, or would say.
     pub fn definition(self) -> &'static Definition {
         &DEFINITIONS[&self]
     }
 }
 
-/// What the custom resource definition of a kind says, ready to use.
+/// What is served of a kind, ready to use.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// `cluster`.
@@ -148,7 +192,7 @@ static DEFINITIONS: LazyLock<BTreeMap<Kind, Definition>> =
 
 impl Definition {
     fn new(kind: Kind) -> Definition {
-        let mut crd = custom_resource_definition(kind);
+        let Some(mut crd) = custom_resource_definition(kind) else { return event::definition() };
         let version = crd.spec.versions.remove(0);
         let schema = version.schema.and_then(|validation| validation.open_api_v3_schema);
         let columns = version.additional_printer_columns.unwrap_or_default();
@@ -166,14 +210,15 @@ impl Definition {
     }
 }
 
-/// The custom resource definition with which a real API server serves this kind.
-pub fn custom_resource_definition(kind: Kind) -> CustomResourceDefinition {
+/// The custom resource definition with which a real API server serves this kind; none for events, which it has.
+pub fn custom_resource_definition(kind: Kind) -> Option<CustomResourceDefinition> {
     match kind {
-        Kind::Application => Application::crd(),
-        Kind::Assignment => Assignment::crd(),
-        Kind::Bundle => Bundle::crd(),
-        Kind::Cluster => Cluster::crd(),
-        Kind::Freeze => Freeze::crd(),
+        Kind::Application => Some(Application::crd()),
+        Kind::Assignment => Some(Assignment::crd()),
+        Kind::Bundle => Some(Bundle::crd()),
+        Kind::Cluster => Some(Cluster::crd()),
+        Kind::Event => None,
+        Kind::Freeze => Some(Freeze::crd()),
     }
 }
 

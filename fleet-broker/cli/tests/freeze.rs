@@ -63,7 +63,7 @@ fn a_freeze_is_made_shown_and_lifted() {
     assert!(status.data.contains(shown), "{}", status.data);
     let second = application("gateway-1.1.0", "prod");
     fleet.apply(&second, &[("tower-1", "gateway-1.0.0"), ("tower-2", "gateway-1.1.0")]);
-    waits(&fleet, &second, "1 clusters wait, frozen by north (fair)");
+    waits(&fleet, &second, "1 cluster waits, frozen by north (fair)");
 
     fleet.hub_run("unfreeze --reason over").fails(3, "cannot lift freeze fleet");
     fleet.hub_run("unfreeze north --reason over").ok();

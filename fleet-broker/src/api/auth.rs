@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::Api;
 use super::access::Session;
 use super::metrics::Refused;
-use super::params::Params;
+use super::params;
 use super::reply::Refusal;
 use crate::logic::access::{Asked, Role};
 use crate::logic::registry::failure;
@@ -135,9 +135,9 @@ pub(super) async fn require(State(api): State<Api>, mut request: Request, next: 
 
 fn asked(request: &Request) -> Asked {
     let uri = request.uri();
-    let params = Params::parse(uri.query().unwrap_or_default());
     // A query that does not read is refused by whoever serves the path.
-    Asked::of(request.method().as_str(), uri.path(), params.is_ok_and(|params| params.watch))
+    let watch = params::asks_for_watch(uri.query().unwrap_or_default());
+    Asked::of(request.method().as_str(), uri.path(), watch)
 }
 
 /// The answer, which ends when the token does. It holds the permit until then.

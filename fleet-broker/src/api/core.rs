@@ -1,5 +1,4 @@
-//! The little of the core group that clients look at: namespaces, which follow from what is in them, and events,
-//! of which there are none.
+//! The little of the core group that clients look at beside events: namespaces, which follow from what is in them.
 
 use apimachinery::table::{ColumnDefinition, ColumnType, Columns, partial_metadata};
 use axum::extract::{Path, RawQuery, State};
@@ -29,7 +28,8 @@ pub(super) async fn namespaces(
     let selected: Vec<Value> = found
         .iter()
         .filter(|(name, _)| {
-            params.fields.matches("", name) && params.labels.matches_with(|key| label(key, name))
+            let field = |field: &str| if field == "metadata.name" { name.as_str().into() } else { "".into() };
+            params.fields.matches_with(field) && params.labels.matches_with(|key| label(key, name))
         })
         .map(|(name, created)| namespace_json(name, created))
         .collect();
@@ -71,19 +71,6 @@ pub(super) async fn namespace(
         }
     };
     Ok(json_response(StatusCode::OK, &answer))
-}
-
-/// Answers with no events, which is what `kubectl describe` needs to hear.
-pub(super) async fn events(State(api): State<Api>, headers: HeaderMap) -> Result<Response, Refusal> {
-    negotiate::json(&headers)?;
-    let version = api.hub.read(|registry| registry.version());
-    let list = json!({
-        "apiVersion": "v1",
-        "kind": "EventList",
-        "metadata": {"resourceVersion": version.to_string()},
-        "items": [],
-    });
-    Ok(json_response(StatusCode::OK, &list))
 }
 
 /// The only label of a namespace, which every API server gives it.

@@ -121,13 +121,13 @@ fn edgefleet() -> Vec<Resource> {
             singular: definition.singular.clone(),
             kind: kind.name(),
             namespaced: kind.is_namespaced(),
-            verbs: if kind.is_stored() { ALL_VERBS.to_vec() } else { READ_VERBS.to_vec() },
+            verbs: if kind.is_writable() { ALL_VERBS.to_vec() } else { READ_VERBS.to_vec() },
             short_names: definition.short_names.clone(),
             categories: definition.categories.clone(),
-            status_verbs: (kind.has_status() && kind.is_stored()).then(|| STATUS_VERBS.to_vec()),
+            status_verbs: (kind.has_status() && kind.is_writable()).then(|| STATUS_VERBS.to_vec()),
         }
     };
-    Kind::ALL.into_iter().map(resource).collect()
+    Kind::OWN.into_iter().map(resource).collect()
 }
 
 fn core() -> Vec<Resource> {
@@ -142,7 +142,7 @@ fn core() -> Vec<Resource> {
         status_verbs: None,
     };
     vec![
-        resource("events", "event", "Event", true, &["list"], "ev"),
+        resource("events", "event", "Event", true, &READ_VERBS, "ev"),
         resource("namespaces", "namespace", "Namespace", false, &["get", "list"], "ns"),
     ]
 }

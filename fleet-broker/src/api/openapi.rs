@@ -57,7 +57,7 @@ pub(super) async fn document(headers: HeaderMap) -> Result<Response, Refusal> {
 fn document_json() -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert(METADATA_SCHEMA.to_owned(), metadata_schema());
-    for kind in Kind::ALL {
+    for kind in Kind::OWN {
         let collection = collection_path(kind);
         paths.insert(format!("{collection}/{{name}}"), object_operations(kind));
         paths.insert(collection, collection_operations(kind));
@@ -82,7 +82,7 @@ fn collection_path(kind: Kind) -> String {
 
 fn collection_operations(kind: Kind) -> Value {
     let mut operations = json!({"get": operation(kind, "list", &[])});
-    if kind.is_stored() {
+    if kind.is_writable() {
         operations["post"] = operation(kind, "post", &["application/json"]);
     }
     operations
@@ -90,7 +90,7 @@ fn collection_operations(kind: Kind) -> Value {
 
 fn object_operations(kind: Kind) -> Value {
     let mut operations = json!({"get": operation(kind, "get", &[])});
-    if kind.is_stored() {
+    if kind.is_writable() {
         let patches =
             ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
         operations["put"] = operation(kind, "put", &["application/json"]);

@@ -1,6 +1,6 @@
 //! Query parameters, read the way an API server reads them: unknown ones are ignored, booleans are Go's.
 
-use apimachinery::selector::{FieldSelector, Selector, parse};
+use apimachinery::selector::{FieldSelector, METADATA_FIELDS, Selector, parse};
 use apimachinery::table::IncludeObject;
 use axum::extract::Query;
 use axum::http::HeaderMap;
@@ -37,15 +37,26 @@ pub(super) struct Params {
     pub(super) force: Option<bool>,
 }
 
+/// Whether a query that reads asks for a watch.
+pub(super) fn asks_for_watch(query: &str) -> bool {
+    Pairs::parse(query).and_then(|pairs| pairs.boolean("watch")).is_ok_and(|watch| watch == Some(true))
+}
+
 impl Params {
-    /// Reads the query of a request.
+    /// Reads the query of a request about objects that are selected by their metadata.
     pub(super) fn parse(query: &str) -> Result<Params, Failure> {
+        Params::parse_selecting(query, METADATA_FIELDS)
+    }
+
+    /// Reads the query of a request about objects that are selected by these fields.
+    pub(super) fn parse_selecting(query: &str, fields: &[&'static str]) -> Result<Params, Failure> {
         let pairs = Pairs::parse(query)?;
         let selector = |error: &dyn std::fmt::Display| failure::bad_request(error.to_string());
         Ok(Params {
             watch: pairs.boolean("watch")?.unwrap_or(false),
             labels: parse(pairs.text("labelSelector")).map_err(|error| selector(&error))?,
-            fields: FieldSelector::parse(pairs.text("fieldSelector")).map_err(|error| selector(&error))?,
+            fields: FieldSelector::parse(pairs.text("fieldSelector"), fields)
+                .map_err(|error| selector(&error))?,
             limit: pairs.number("limit")?.unwrap_or(0),
             continue_token: pairs.text("continue").to_owned(),
             resource_version: pairs.number("resourceVersion")?,

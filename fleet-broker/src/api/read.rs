@@ -13,7 +13,7 @@ use super::reply::{Refusal, json_response};
 use crate::clock;
 use crate::logic::registry::failure;
 use crate::logic::registry::{Object, ObjectKey, Page};
-use crate::resources::{API_VERSION, Kind};
+use crate::resources::Kind;
 
 /// Answers with one object.
 pub(super) fn get(
@@ -96,9 +96,9 @@ fn page_response(page: &Page, kind: Kind, form: Form, params: &Params) -> Respon
     let objects = page.items.iter().map(|object| object.value());
     match form {
         Form::Object => {
-            let kind = format!("{}List", kind.name());
+            let (api_version, kind) = (kind.api_version(), format!("{}List", kind.name()));
             let items = page.items.iter().map(|object| &**object).collect();
-            json_response(StatusCode::OK, &List { api_version: API_VERSION, kind, metadata, items })
+            json_response(StatusCode::OK, &List { api_version, kind, metadata, items })
         }
         Form::Metadata => {
             let items: Vec<Value> = objects.map(|object| partial_metadata(&object)).collect();

@@ -27,7 +27,43 @@ pub(super) async fn serve(
     request: Request,
 ) -> Result<Response, Refusal> {
     let target = Target::parse(&path).ok_or_else(|| reply::unknown_path(request.uri().path()))?;
-    let params = Params::parse(query.as_deref().unwrap_or_default())?;
+    answer(api, target, query.as_deref().unwrap_or_default(), request).await
+}
+
+/// Serves a request about the events of all namespaces.
+pub(super) async fn all_events(
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let target = Target::Collection { kind: Kind::Event, namespace: None };
+    answer(api, target, query.as_deref().unwrap_or_default(), request).await
+}
+
+/// Serves a request about the events of a namespace.
+pub(super) async fn events(
+    State(api): State<Api>,
+    Path(namespace): Path<String>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let target = Target::Collection { kind: Kind::Event, namespace: Some(namespace) };
+    answer(api, target, query.as_deref().unwrap_or_default(), request).await
+}
+
+/// Serves a request about one event.
+pub(super) async fn event(
+    State(api): State<Api>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let target = Target::Object { key: ObjectKey::new(Kind::Event, &namespace, &name), part: Part::Main };
+    answer(api, target, query.as_deref().unwrap_or_default(), request).await
+}
+
+async fn answer(api: Api, target: Target, query: &str, request: Request) -> Result<Response, Refusal> {
+    let params = Params::parse_selecting(query, target.kind().selectable_fields())?;
     let method = request.method().clone();
     match target {
         Target::Collection { kind, namespace } if method == Method::GET => {
@@ -38,7 +74,7 @@ pub(super) async fn serve(
                 read::list(&api, kind, namespace, &params, accept)
             }
         }
-        Target::Collection { kind, namespace } if method == Method::POST && kind.is_stored() => {
+        Target::Collection { kind, namespace } if method == Method::POST && kind.is_writable() => {
             let namespaced = namespace.is_some() == kind.is_namespaced();
             if !namespaced {
                 return Err(reply::unknown_method());
@@ -48,13 +84,13 @@ pub(super) async fn serve(
         Target::Object { key, part: _ } if method == Method::GET => {
             read::get(&api, &key, &params, request.headers())
         }
-        Target::Object { key, part } if method == Method::PUT && key.kind.is_stored() => {
+        Target::Object { key, part } if method == Method::PUT && key.kind.is_writable() => {
             write::replace(api, key, part, params, request).await
         }
-        Target::Object { key, part } if method == Method::PATCH && key.kind.is_stored() => {
+        Target::Object { key, part } if method == Method::PATCH && key.kind.is_writable() => {
             write::patch(api, key, part, params, request).await
         }
-        Target::Object { key, part: Part::Main } if method == Method::DELETE && key.kind.is_stored() => {
+        Target::Object { key, part: Part::Main } if method == Method::DELETE && key.kind.is_writable() => {
             write::delete(api, key, params, request).await
         }
         Target::Collection { .. } | Target::Object { .. } => Err(reply::unknown_method()),
@@ -62,6 +98,13 @@ pub(super) async fn serve(
 }
 
 impl Target {
+    fn kind(&self) -> Kind {
+        match self {
+            Target::Collection { kind, .. } => *kind,
+            Target::Object { key, .. } => key.kind,
+        }
+    }
+
     /// Reads the path below `/apis/edgefleet.dev/v1alpha1/`, percent-decoded.
     fn parse(path: &str) -> Option<Target> {
         let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();

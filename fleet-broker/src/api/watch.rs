@@ -25,7 +25,7 @@ use crate::clock;
 use crate::hub::Hub;
 use crate::logic::registry::failure::{self, Failure};
 use crate::logic::registry::{Event, EventType, Filter, Object};
-use crate::resources::{API_VERSION, FieldError, Kind};
+use crate::resources::{FieldError, Kind};
 
 /// How long a watch lasts when the client does not say: informers begin anew then.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30 * 60);
@@ -218,7 +218,7 @@ impl Render {
         let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
         let object = match self.form {
             Form::Object => {
-                json!({"apiVersion": API_VERSION, "kind": self.kind.name(), "metadata": metadata})
+                json!({"apiVersion": self.kind.api_version(), "kind": self.kind.name(), "metadata": metadata})
             }
             Form::Metadata => partial_metadata(&json!({"metadata": metadata})),
             Form::Table => self.table(&[&json!({"metadata": metadata})], version, annotations),

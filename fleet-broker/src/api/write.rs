@@ -199,7 +199,12 @@ async fn decide<T: Send>(
     let result = if dry_run {
         api.hub.dry_run(actor.name(), decide)
     } else {
-        api.hub.write(actor.name(), decide).await
+        let told = |transaction: &mut Transaction<'_>| {
+            let answer = decide(transaction)?;
+            transaction.tell_changes();
+            Ok(answer)
+        };
+        api.hub.write(actor.name(), told).await
     };
     result.map_err(Refusal::from)
 }

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::logic::occurrence::Reason;
 use crate::logic::registry::{FieldValidation, ObjectKey, WriteOptions};
 use crate::resources::Kind;
 
@@ -135,4 +136,29 @@ async fn a_store_that_cannot_keep_a_change_leaves_none() {
 
 fn strict() -> WriteOptions {
     WriteOptions { validation: FieldValidation::Strict, manager: "test".to_owned() }
+}
+
+#[tokio::test]
+async fn what_happened_is_kept_with_what_it_came_of() {
+    let folder = TempDir::new().unwrap();
+    let hub = open(&folder).await;
+    create(&hub, "tower-a").await.unwrap();
+    let version = hub.read(Registry::version);
+    let about = ObjectKey::new(Kind::Cluster, "", "tower-a");
+    let joined = Occurrence { about, reason: Reason::Joined, message: "once".to_owned() };
+    let document = |key: &str| Write::PutDocument { kind: "identity", key: key.to_owned(), bytes: vec![1] };
+    hub.commit("fleet", vec![joined.clone()], vec![document("tower-a")]).await.unwrap();
+    assert_eq!(hub.read(Registry::version), version + 1);
+    hub.commit("fleet", Vec::new(), vec![document("tower-b")]).await.unwrap();
+    assert_eq!(hub.read(Registry::version), version + 1, "nothing that happened is no version");
+    hub.commit("fleet", vec![joined], Vec::new()).await.unwrap();
+
+    hub.store().clone().close().await.unwrap();
+    drop(hub);
+    let again = open(&folder).await;
+    let counts: Vec<i64> = again.read(|registry| {
+        registry.objects(Kind::Event).filter_map(|event| event.value()["count"].as_i64()).collect()
+    });
+    assert_eq!(counts, [2]);
+    assert_eq!(again.store().documents("identity").await.unwrap().len(), 2);
 }

@@ -56,7 +56,7 @@ pub struct PathRule {
 }
 
 /// Statuses are written by the hub itself, so operators only read them.
-const RESOURCE_RULES: [ResourceRule; 7] = [
+const RESOURCE_RULES: [ResourceRule; 8] = [
     ResourceRule {
         least: Role::Viewer,
         verbs: &["get", "list", "watch"],
@@ -71,10 +71,11 @@ const RESOURCE_RULES: [ResourceRule; 7] = [
     },
     ResourceRule {
         least: Role::Viewer,
-        verbs: &["get", "list"],
+        verbs: &["get", "list", "watch"],
         groups: &[""],
-        resources: &["events", "namespaces"],
+        resources: &["events"],
     },
+    ResourceRule { least: Role::Viewer, verbs: &["get", "list"], groups: &[""], resources: &["namespaces"] },
     ResourceRule {
         least: Role::Viewer,
         verbs: &["create"],

@@ -13,6 +13,7 @@ mod signing;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +34,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::logic::occurrence::{Occurrence, Reason};
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 pub use freeze::FreezeRecord;
 
@@ -40,6 +42,7 @@ use decide::Removals;
 use recovery::{Agreement, Claim, Recovery};
 pub use revocation::Revocation;
 use rollout::Decision;
+pub use told::assignment_key;
 
 /// How often every head is signed again.
 const RESIGN_EVERY: Duration = Duration::from_secs(limits::HEAD_RESIGN_SECONDS);
@@ -133,6 +136,8 @@ pub enum Effect {
     ClusterStatus(ClusterId, Box<ClusterStatus>),
     /// An application's status changed.
     ApplicationStatus(AppId, Box<ApplicationStatus>),
+    /// Something happened to an object, which an event is to tell.
+    Occurred(Occurrence),
     /// How an application is on a cluster changed; none if it is not there any more.
     Assignment(AppId, ClusterId, Option<Box<(BTreeMap<String, String>, AssignmentStatus)>>),
 }
@@ -235,6 +240,8 @@ struct Cluster {
     held: bool,
     identity: Option<PublicKey>,
     connected: bool,
+    /// Which of both was told last in an event; none before it was connected.
+    told_connected: Option<bool>,
     signed: Option<Signed>,
     agreement: Option<Agreement>,
     /// What it said that it holds, on this connection.
@@ -434,6 +441,7 @@ impl Fleet {
         }
         (cluster.registered, cluster.labels, cluster.accepted) = (registered, labels, accepted);
         cluster.hold = hold;
+        cluster.told_connected = cluster.told_connected.filter(|_| accepted);
         if !accepted && cluster.connected {
             effects.push(Effect::Kick(id.clone()));
         }
@@ -449,6 +457,9 @@ impl Fleet {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         let held = cluster.is_held(now.wall);
         if std::mem::replace(&mut cluster.held, held) != held {
+            if let Some(HoldRecord { reason, .. }) = cluster.hold.as_ref().filter(|_| !held) {
+                effects.push(told::of_cluster(id, Reason::HoldEnded, format!("its time is over: {reason}")));
+            }
             self.send_news(now, id, None, false, effects);
             self.touch(id);
         }
@@ -513,6 +524,10 @@ impl Fleet {
             key: id.to_string(),
             bytes,
         }]));
+        if before != Some(identity) {
+            let message = format!("joined with the identity key {}", identity.id());
+            effects.push(told::of_cluster(&id, Reason::Joined, message));
+        }
         // Who is connected with the key before is somebody else now.
         if cluster.connected && before != Some(identity) {
             effects.push(Effect::Kick(id.clone()));
@@ -526,6 +541,7 @@ impl Fleet {
         if connected && !cluster.accepted {
             effects.push(Effect::Kick(id.clone()));
         }
+        self.tell_presence(&id, effects);
         self.touch(&id);
     }
 
@@ -538,6 +554,7 @@ impl Fleet {
         for id in on_hold.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.look_at_hold(now, &id, effects);
         }
+        self.tell_missing(now, effects);
         self.changed.now.append(&mut self.changed.later);
     }
 

@@ -17,6 +17,7 @@ mod list;
 mod managed;
 mod object;
 mod patch;
+mod record;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -27,6 +28,7 @@ pub use failure::Failure;
 pub use list::{Filter, Page};
 pub use object::{Object, ObjectKey};
 pub use patch::Patch;
+pub use record::{EVENT_KEPT_SECONDS, EVENTS_MAX, EVENTS_PER_OBJECT_MAX};
 pub use transaction::{Deleted, Part, Preconditions, Projection, Transaction, WriteOptions, Written};
 pub use watch::{Change, Event, EventType};
 
@@ -51,6 +53,8 @@ pub struct Registry {
 struct Shelf {
     /// By namespace (empty for cluster-scoped kinds) and name.
     objects: BTreeMap<(String, String), Arc<Object>>,
+    /// Of events, their names by the version of their last change.
+    ages: BTreeMap<u64, (String, String)>,
     log: Log,
 }
 
@@ -105,7 +109,7 @@ impl Registry {
     /// # Errors
     /// When an object is of no known kind, or newer than `version`.
     pub fn restore(version: u64, objects: Vec<StoredObject>) -> Result<Registry, RestoreError> {
-        let shelf = || Shelf { objects: BTreeMap::new(), log: Log::new(version) };
+        let shelf = || Shelf { objects: BTreeMap::new(), ages: BTreeMap::new(), log: Log::new(version) };
         let mut kinds: BTreeMap<Kind, Shelf> = Kind::ALL.into_iter().map(|kind| (kind, shelf())).collect();
         for stored in objects {
             let StoredObject { kind, namespace, name, version: object_version, value } = stored;
@@ -116,6 +120,9 @@ impl Registry {
             if object_version > version {
                 let (version, reserved) = (object_version, version);
                 return Err(RestoreError::Version { namespace, name, version, reserved });
+            }
+            if kind == Kind::Event.name() {
+                shelf.ages.insert(object_version, (namespace.clone(), name.clone()));
             }
             shelf.objects.insert((namespace, name), Arc::new(Object::restored(object_version, value)));
         }
@@ -145,7 +152,7 @@ impl Registry {
     /// The namespaces in which clients have put something, each with the oldest creation in it.
     pub fn namespaces(&self) -> BTreeMap<String, String> {
         let mut namespaces: BTreeMap<String, String> = BTreeMap::new();
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_stored() && kind.is_namespaced()) {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_writable() && kind.is_namespaced()) {
             for ((namespace, _), object) in &self.shelf(kind).objects {
                 let created = object.creation_timestamp();
                 let oldest = namespaces.entry(namespace.clone()).or_insert_with(|| created.to_owned());
@@ -172,6 +179,9 @@ impl Registry {
             self.version = change.version;
             let shelf = self.kinds.get_mut(&change.key.kind).expect("every kind has its shelf");
             let name = (change.key.namespace.clone(), change.key.name.clone());
+            if change.key.kind == Kind::Event {
+                shelf.age(&name, &change);
+            }
             match &change.after {
                 Some(object) => shelf.objects.insert(name, Arc::clone(object)),
                 None => shelf.objects.remove(&name),
@@ -182,5 +192,17 @@ impl Registry {
 
     fn shelf(&self, kind: Kind) -> &Shelf {
         &self.kinds[&kind]
+    }
+}
+
+impl Shelf {
+    /// Notes when an event changed last.
+    fn age(&mut self, name: &(String, String), change: &Change) {
+        if let Some(before) = &change.before {
+            self.ages.remove(&before.version());
+        }
+        if let Some(after) = &change.after {
+            self.ages.insert(after.version(), name.clone());
+        }
     }
 }

@@ -70,4 +70,6 @@ pub enum AssignmentState {
     Rejected,
     /// The cluster was offline or on hold before it was sent.
     Deferred,
+    /// The cluster was told to remove it, and has not yet said that it did.
+    Removing,
 }

@@ -43,6 +43,8 @@ impl Kind {
             Kind::Assignment => decode::<Assignment>(self, value, old),
             Kind::Bundle => decode::<Bundle>(self, value, old),
             Kind::Cluster => decode::<Cluster>(self, value, old),
+            // The hub makes them itself, as they shall be.
+            Kind::Event => Ok(Decoded { value, unknown: Vec::new() }),
             Kind::Freeze => decode::<Freeze>(self, value, old),
         }
     }

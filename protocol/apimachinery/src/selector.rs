@@ -1,5 +1,6 @@
 //! Label and field selectors: the text behind `kubectl -l`, the structs in a spec, and what they match.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -248,29 +249,26 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// A field selector: `metadata.name` and `metadata.namespace`, equal or not equal.
+/// A field selector: fields that are equal to a value, or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSelector(Vec<FieldRequirement>);
 
+/// The fields by which objects of every kind are selected.
+pub const METADATA_FIELDS: &[&str] = &["metadata.name", "metadata.namespace"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FieldRequirement {
-    field: Field,
+    field: &'static str,
     value: String,
     equal: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Name,
-    Namespace,
-}
-
 impl FieldSelector {
-    /// Reads `metadata.name=a,metadata.namespace!=b`; `==` is `=`.
+    /// Reads `metadata.name=a,metadata.namespace!=b`; `==` is `=`. `fields` are those that can be selected by.
     ///
     /// # Errors
     /// When a part has no operator, or is about another field.
-    pub fn parse(text: &str) -> Result<FieldSelector, SelectorError> {
+    pub fn parse(text: &str, fields: &[&'static str]) -> Result<FieldSelector, SelectorError> {
         if text.len() > TEXT_MAX_LEN {
             return Err(SelectorError::TooLong { len: text.len() });
         }
@@ -278,27 +276,26 @@ impl FieldSelector {
         let mut requirements = Vec::new();
         for term in text.split(',') {
             if !term.is_empty() {
-                requirements.push(FieldRequirement::parse(text, term, column)?);
+                requirements.push(FieldRequirement::parse(text, term, column, fields)?);
             }
             column += term.chars().count() + 1;
         }
         Ok(FieldSelector(requirements))
     }
 
-    /// Whether an object of this namespace (empty for a cluster-scoped one) and name is selected.
-    pub fn matches(&self, namespace: &str, name: &str) -> bool {
-        self.0.iter().all(|requirement| {
-            let actual = match requirement.field {
-                Field::Name => name,
-                Field::Namespace => namespace,
-            };
-            (actual == requirement.value) == requirement.equal
-        })
+    /// Whether an object is selected whose fields `value` looks up; one that is not there is empty.
+    pub fn matches_with<'a>(&self, value: impl Fn(&str) -> Cow<'a, str>) -> bool {
+        self.0.iter().all(|requirement| (value(requirement.field) == requirement.value) == requirement.equal)
     }
 }
 
 impl FieldRequirement {
-    fn parse(text: &str, term: &str, column: usize) -> Result<FieldRequirement, SelectorError> {
+    fn parse(
+        text: &str,
+        term: &str,
+        column: usize,
+        fields: &[&'static str],
+    ) -> Result<FieldRequirement, SelectorError> {
         let (field, value, equal) = term
             .split_once("!=")
             .map(|(field, value)| (field, value, false))
@@ -309,11 +306,8 @@ impl FieldRequirement {
                 column,
                 why: format!("invalid field selector {term:?}: expected '=', '==' or '!='"),
             })?;
-        let field = match field {
-            "metadata.name" => Field::Name,
-            "metadata.namespace" => Field::Namespace,
-            other => return Err(SelectorError::Field { field: other.to_owned() }),
-        };
+        let known = fields.iter().find(|known| **known == field);
+        let field = known.ok_or_else(|| SelectorError::Field { field: field.to_owned() })?;
         Ok(FieldRequirement { field, value: value.to_owned(), equal })
     }
 }

@@ -1,6 +1,6 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints, with the columns of a custom resource definition.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,23 @@ pub enum ColumnType {
     Date,
 }
 
-/// The columns of one kind, ready to render: its name first, then those defined.
+/// The columns of one kind, ready to render.
 #[derive(Clone, Debug)]
-pub struct Columns(Vec<(ColumnDefinition, Path)>);
+pub struct Columns {
+    /// Whether the first column is the object's name.
+    named: bool,
+    defined: Vec<(ColumnDefinition, Source)>,
+}
+
+/// Where a cell's value comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Path(Path),
+    Made(MakeCell),
+}
+
+/// Makes the value of a cell of an object.
+pub type MakeCell = fn(&Value) -> Value;
 
 /// How much of its object each row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +80,23 @@ pub enum IncludeObject {
 }
 
 impl Columns {
-    /// Reads the paths of these columns.
+    /// The columns of a custom resource: its name first, then what stands at these columns' paths.
     ///
     /// # Errors
     /// When one has a path that this module does not know.
     pub fn new(definitions: Vec<ColumnDefinition>) -> Result<Columns, PathError> {
         definitions
             .into_iter()
-            .map(|definition| Path::parse(&definition.json_path).map(|path| (definition, path)))
+            .map(|definition| Path::parse(&definition.json_path).map(|path| (definition, Source::Path(path))))
             .collect::<Result<_, _>>()
-            .map(Columns)
+            .map(|defined| Columns { named: true, defined })
+    }
+
+    /// The columns of a kind that an API server prints in its own way: no more than these, with cells as they are
+    /// made of an object.
+    pub fn made(columns: Vec<(ColumnDefinition, MakeCell)>) -> Columns {
+        let defined = columns.into_iter().map(|(definition, make)| (definition, Source::Made(make)));
+        Columns { named: false, defined: defined.collect() }
     }
 
     /// A Table with a row for each of `objects`, whose list has this `metadata`.
@@ -107,7 +128,7 @@ impl Columns {
             "description": "Name must be unique within a namespace.",
             "priority": 0,
         });
-        let defined = self.0.iter().map(|(definition, _)| {
+        let defined = self.defined.iter().map(|(definition, _)| {
             let description = if definition.description.is_empty() {
                 format!("Custom resource definition column (in JSONPath format): {}", definition.json_path)
             } else {
@@ -121,17 +142,17 @@ impl Columns {
                 "priority": definition.priority,
             })
         });
-        std::iter::once(name).chain(defined).collect()
+        self.named.then_some(name).into_iter().chain(defined).collect()
     }
 
     fn row(&self, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
         let name = object.pointer("/metadata/name").cloned().unwrap_or_default();
-        let defined = self.0.iter().map(|(definition, path)| match path.first(object) {
+        let defined = self.defined.iter().map(|(definition, source)| match source.value(object).as_deref() {
             None | Some(Value::Null) => Value::Null,
             Some(value) => cell(definition.column_type, value, now),
         });
         let mut row = Map::new();
-        row.insert("cells".to_owned(), std::iter::once(name).chain(defined).collect());
+        row.insert("cells".to_owned(), self.named.then_some(name).into_iter().chain(defined).collect());
         match include {
             IncludeObject::None => {}
             IncludeObject::Metadata => {
@@ -142,6 +163,15 @@ impl Columns {
             }
         }
         Value::Object(row)
+    }
+}
+
+impl Source {
+    fn value<'a>(&self, object: &'a Value) -> Option<Cow<'a, Value>> {
+        match self {
+            Source::Path(path) => path.first(object).map(Cow::Borrowed),
+            Source::Made(make) => Some(Cow::Owned(make(object))),
+        }
     }
 }
 

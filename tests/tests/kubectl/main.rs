@@ -27,9 +27,11 @@ mod access;
 mod more;
 mod oracle;
 mod script;
+mod told;
 
 use more::MORE;
 use script::{Expected, On, STEPS, Step};
+use told::TOLD;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -41,7 +43,7 @@ async fn the_hub_answers_as_a_real_api_server() -> Result<()> {
     let hub = TestHub::start().await?;
     let server = ApiServer::prepare().await?;
     let (mut broken, mut same) = (String::new(), 0);
-    for step in STEPS.iter().chain(MORE) {
+    for step in STEPS.iter().chain(MORE).chain(TOLD) {
         match compare_on(&hub.kubectl, &server.0, step).await {
             Ok(compared) => same += usize::from(compared),
             Err(error) => broken += &format!("\nkubectl {}: {error:#}\n", step.command),
@@ -49,7 +51,8 @@ async fn the_hub_answers_as_a_real_api_server() -> Result<()> {
     }
     server.clear().await?;
     ensure!(broken.is_empty(), "{broken}");
-    println!("{} commands, {same} of them answered the same by a real API server", STEPS.len() + MORE.len());
+    let all = STEPS.len() + MORE.len() + TOLD.len();
+    println!("{all} commands, {same} of them answered the same by a real API server");
     Ok(())
 }
 
@@ -64,6 +67,8 @@ async fn kubectl_watches_and_waits() -> Result<()> {
         &hub.kubectl.command(&["get", "clusters", "-l", "stage=prod", "-w", "--output-watch-events"]),
     )?;
     watching.printed("ADDED", SOON).await?;
+    let mut told = Process::spawn("told", &hub.kubectl.command(&["get", "events", "-w"]))?;
+    told.printed("Created", SOON).await?;
     let waiting = hub.kubectl.run(&[
         "wait",
         "cluster/tower-0001",
@@ -78,6 +83,7 @@ async fn kubectl_watches_and_waits() -> Result<()> {
     let (waited, _) = tokio::try_join!(waiting, accepting)?;
     ensure!(waited.contains("condition met"), "{waited}");
     watching.printed("MODIFIED", SOON).await?;
+    told.printed("Accepted", SOON).await?;
 
     // It leaves the selection, which a watcher sees as its deletion.
     hub.kubectl.run(&["label", "cluster/tower-0001", "stage=test", "--overwrite"]).await?;
@@ -95,10 +101,15 @@ async fn what_was_answered_survives_a_restart() -> Result<()> {
     check(&hub.kubectl, &create).await?;
     let version = ["get", "cluster/tower-0001", "-o", "jsonpath={.metadata.uid} {.metadata.resourceVersion}"];
     let before = hub.kubectl.run(&version).await?;
+    let events = ["events", "--for", "cluster/tower-0001", "-o", "yaml"];
+    let told = hub.kubectl.run(&events).await?;
+    ensure!(told.contains("registered by"), "{told}");
 
     let hub = hub.restart().await?;
     let after = hub.kubectl.run(&version).await?;
     ensure!(before == after, "{before} became {after}");
+    let after = hub.kubectl.run(&events).await?;
+    ensure!(told == after, "{told} became {after}");
     let list = hub.kubectl.run(&["get", "--raw", "/apis/edgefleet.dev/v1alpha1/clusters"]).await?;
     ensure!(!list.contains(r#""metadata":{"resourceVersion":"1"}"#), "the list's version went back: {list}");
     Ok(())
@@ -171,7 +182,8 @@ impl ApiServer {
 fn definitions() -> Result<String> {
     let definitions: Vec<String> = Kind::ALL
         .into_iter()
-        .map(|kind| serde_json::to_string(&custom_resource_definition(kind)))
+        .filter_map(custom_resource_definition)
+        .map(|definition| serde_json::to_string(&definition))
         .collect::<Result<_, _>>()?;
     Ok(definitions.join("\n---\n"))
 }

@@ -199,7 +199,10 @@ pub(crate) const MORE: &[Step] = &[
         "kubectl prints labels in any order",
         step("label cluster tower-0011 --list", Prints(&["region=eu-north"])),
     ),
-    step("describe application -n radio core", Prints(&["core-1.0.1", "eu-north", "Events:"])),
+    apart(
+        "a real API server tells nothing of custom resources",
+        step("describe application -n radio core", Prints(&["core-1.0.1", "eu-north", "Events:"])),
+    ),
     step("describe cluster tower-0404", Fails(&["not found"])),
     step("explain cluster.spec.accepted", Prints(&["FIELD: accepted <boolean>"])),
     step("explain application.spec.overrides.parameters", Prints(&["FIELD: parameters"])),

@@ -19,7 +19,7 @@ async fn a_freeze_stops_starts_and_no_healing() -> Result<()> {
     site.operator.put_freeze("fleet", &everything).await?;
     let second = site.publish(APPLICATION, &greeting(&site.name, "changed")).await?;
     site.place(&second).await?;
-    waits(&site, APPLICATION, "1 clusters wait, frozen by fleet (trade fair)").await?;
+    waits(&site, APPLICATION, "1 cluster waits, frozen by fleet (trade fair)").await?;
     let before = site.get("configmap", "greeting").await?["metadata"]["uid"].clone();
     site.kubectl(&["delete", "configmap", "greeting"]).await?;
     site.object("configmap", "greeting", |found| {

@@ -180,6 +180,7 @@ impl Trial {
         let clusters = Api::<Cluster>::all(client.clone());
         let list = clusters.list(&ListParams::default()).await?;
         self.ledger.compare(&list)?;
+        all_told(client, &list.items).await?;
         self.same_content(client).await?;
         self.join().await?;
         self.report(&clusters).await?;
@@ -324,6 +325,20 @@ impl Trial {
         self.ledger.reported(&name);
         Ok(())
     }
+}
+
+/// Every cluster that is there has one event which tells who made it, once: that is written with it.
+async fn all_told(client: &Client, clusters: &[Cluster]) -> Result<()> {
+    let path = "/api/v1/events?fieldSelector=reason%3DCreated";
+    let events: Value = client.request(http::Request::get(path).body(Vec::new())?).await?;
+    let events = events["items"].as_array().context("a list of events")?;
+    for cluster in clusters {
+        let uid = cluster.metadata.uid.as_deref().context("its uid")?;
+        let told: Vec<&Value> = events.iter().filter(|event| event["involvedObject"]["uid"] == uid).collect();
+        let once = matches!(told.as_slice(), [event] if event["count"] == 1);
+        ensure!(once, "LOST, or told twice: who made {:?}: {told:?}", cluster.metadata.name);
+    }
+    Ok(())
 }
 
 /// Starts the hub, which aborts at its `boundary`th boundary; at 0 it only counts them.

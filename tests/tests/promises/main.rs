@@ -28,4 +28,5 @@ mod resumed;
 mod revoked;
 mod scaled;
 mod tenants;
+mod told;
 mod truncated;

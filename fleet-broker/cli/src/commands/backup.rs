@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
-use fleet_broker::backup::{self, Manifest};
+use fleet_broker::{
+    backup::{self, Manifest},
+    logic::fleet::rollout::many,
+};
 use tempfile::NamedTempFile;
 
 use super::{CommandError, Context, cluster::HubArguments, hub_runtime};
@@ -158,8 +161,9 @@ fn hints(recovery: &Recovery, output: &mut Output<'_>) -> Result<(), CommandErro
     }
     for found in &recovery.found_otherwise {
         output.note(&format!(
-            "{} clusters run {} otherwise than its old record says, and stay so until it is applied again",
-            found.clusters, found.application
+            "{} {} otherwise than its old record says, until it is applied again",
+            many(found.clusters as u64, "cluster runs", "clusters run"),
+            found.application
         ))?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use fleet_broker::{
         placement::Selection,
         rollout::{self, Change, View},
     },
-    resources::{ApplicationSpec, Assignment, AssignmentStatus, Cluster, OnUnmatch},
+    resources::{ApplicationSpec, Assignment, AssignmentState, AssignmentStatus, Cluster, OnUnmatch},
 };
 use protocol::{
     documents::Release,
@@ -146,10 +146,12 @@ impl Told {
     }
 }
 
-/// The bundle that each cluster was told, by the cluster's name.
+/// The bundle that each cluster was told to run, by the cluster's name.
 fn bundles<'a>(app: &AppId, assignments: &'a [Assignment]) -> BTreeMap<&'a str, &'a str> {
     let of_tenant = |one: &&Assignment| one.metadata.namespace.as_deref() == Some(app.tenant.as_str());
     let statuses = assignments.iter().filter(of_tenant).filter_map(|one| one.status.as_ref());
-    let of_app = |status: &&AssignmentStatus| status.application == app.name.as_str();
+    let of_app = |status: &&AssignmentStatus| {
+        status.application == app.name.as_str() && status.state != AssignmentState::Removing
+    };
     statuses.filter(of_app).map(|status| (status.cluster.as_str(), status.bundle.as_str())).collect()
 }

@@ -11,6 +11,7 @@ use edgefleet::{clock, hub::Hub};
 use fleet_broker::{
     keys::{self, Charter},
     pki::CERTIFICATE_LIFETIME,
+    resources::AssignmentState,
     serve::{self, Running, ServeConfig},
 };
 use protocol::ids::{ClusterId, FleetId, Name};
@@ -105,7 +106,7 @@ impl Fleet {
         self.hub.as_ref().unwrap().api.port().to_string()
     }
 
-    /// Applies an application, and waits until the clusters were told just this.
+    /// Applies an application, and waits until the clusters were told to run just this.
     pub(crate) fn apply(&self, application: &str, expected: &[(&str, &str)]) {
         let value = edgefleet::yaml::read(application).unwrap().remove(0).value;
         let expected: BTreeMap<String, String> =
@@ -119,6 +120,7 @@ impl Fleet {
                     looks.tick().await;
                     let assignments = self.operator.assignments().await.unwrap();
                     let statuses = assignments.into_iter().filter_map(|one| one.status);
+                    let statuses = statuses.filter(|status| status.state != AssignmentState::Removing);
                     found = statuses.map(|status| (status.cluster, status.bundle)).collect();
                 }
             };

@@ -24,6 +24,12 @@ const ROWS: &[Row] = &[
     ("GET", "/api/v1/namespaces", "/api/v1/namespaces", Role::Viewer),
     ("GET", "/api/v1/namespaces/{namespace}", "/api/v1/namespaces/radio", Role::Viewer),
     ("GET", "/api/v1/namespaces/{namespace}/events", "/api/v1/namespaces/radio/events", Role::Viewer),
+    (
+        "GET",
+        "/api/v1/namespaces/{namespace}/events/{name}",
+        "/api/v1/namespaces/radio/events/x",
+        Role::Viewer,
+    ),
     ("GET", "/apis", "/apis", Role::Viewer),
     ("GET", "/apis/edgefleet.dev", "/apis/edgefleet.dev", Role::Viewer),
     ("GET", "/apis/edgefleet.dev/v1alpha1", "/apis/edgefleet.dev/v1alpha1", Role::Viewer),

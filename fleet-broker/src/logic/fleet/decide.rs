@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Application, Document, DocumentKind, Effect, Fleet, Release,
     placement::Placement,
-    rollout::{self, Change, Decision, Frozen, View},
+    rollout::{self, Change, Decision, Frozen, View, Waits},
 };
 use crate::resources::OnUnmatch;
 
@@ -52,7 +52,7 @@ impl Fleet {
         for id in ids {
             let Some(application) = self.applications.get(id) else { continue };
             let (decision, change) = match self.change(now, id, application) {
-                Err(reason) => (Decision::Hold { reason }, Change::default()),
+                Err((waits, reason)) => (Decision::Hold { reason, waits }, Change::default()),
                 Ok(change) => (rollout::advance(&change, self.view(id, application, &change)), change),
             };
             if let Decision::Promote { approved, .. } = &decision {
@@ -66,6 +66,7 @@ impl Fleet {
                 // Once it is told, numbers say more than that it was told.
                 self.changed.later.insert(id.clone());
             }
+            effects.extend(self.tell_decision(id, &decision));
             self.decisions.insert(id.clone(), decision);
         }
         self.keep_removals(removals, effects);
@@ -76,11 +77,16 @@ impl Fleet {
 
     /// Tells a cluster as much as fits into a desired state; applications that do not are held, with the reason.
     fn tell_each(&mut self, now: Now, cluster: &ClusterId, edits: Vec<Edit>, effects: &mut Vec<Effect>) {
-        let Err(problem) = self.tell(now, cluster, &edits, effects) else { return };
+        let Err(problem) = self.tell(now, cluster, &edits, effects) else {
+            effects.extend(edits.iter().map(|edit| self.tell_edit(cluster, edit)));
+            return;
+        };
         if let [edit] = edits.as_slice() {
             let reason = format!("cluster {cluster} cannot be told: {problem}");
             self.changed.later.remove(edit.app());
-            self.decisions.insert(edit.app().clone(), Decision::Hold { reason });
+            let decision = Decision::Hold { reason, waits: Waits::Blocked };
+            effects.extend(self.tell_decision(edit.app(), &decision));
+            self.decisions.insert(edit.app().clone(), decision);
             return;
         }
         for edit in edits {
@@ -89,12 +95,13 @@ impl Fleet {
     }
 
     /// What clusters were told so far against what they shall run.
-    fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, String> {
+    fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, (Waits, String)> {
         if let Some(reason) = self.waits(id, application) {
-            return Err(reason);
+            return Err((Waits::Recovery, reason));
         }
-        let release = self.release_for(id, application)?;
-        let placement = Placement::new(id, application, release)?;
+        let blocked = |reason: String| (Waits::Blocked, reason);
+        let release = self.release_for(id, application).map_err(blocked)?;
+        let placement = Placement::new(id, application, release).map_err(blocked)?;
         let removes = application.spec.placement.on_unmatch == OnUnmatch::Remove;
         let mut change = Change::default();
         for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
@@ -117,7 +124,7 @@ impl Fleet {
         let not_after = release.verified.not_after;
         if not_after < now.wall && !change.install.is_empty() {
             let bundle = &application.spec.bundle;
-            return Err(format!("bundle {bundle} expired at {not_after}: have it signed anew"));
+            return Err(blocked(format!("bundle {bundle} expired at {not_after}: have it signed anew")));
         }
         Ok(change)
     }

@@ -115,7 +115,9 @@ impl Fleet {
         }
         let same_life = before.filter(|before| before.journal == report.journal);
         let last = same_life.map(|before| before.order);
+        let news = cluster.tell_report(id, before, report);
         effects.push(Effect::Store(vec![held.document(id)]));
+        effects.extend(news);
         cluster.report = Some(held);
         self.acknowledge(id, effects);
         self.touch_reported(id, report, last);

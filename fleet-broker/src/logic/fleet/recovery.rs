@@ -19,8 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     Application, Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain,
     decide::approves,
+    rollout::many,
     status::{Fresh, instant, truth},
+    told,
 };
+use crate::logic::occurrence::Reason;
 
 /// Why the hub leads another life than its first, and since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,8 +157,9 @@ impl Fleet {
             return None;
         }
         Some(format!(
-            "{found} clusters run it otherwise than this old record says, and stay so: apply it as it should be, or \
-             approve the record by annotating the Application with edgefleet.dev/approve=\"GENERATION: reason\""
+            "{} it otherwise than this old record says, and nothing changes there: apply it as it should be, or approve the record \
+             by annotating the Application with edgefleet.dev/approve=\"GENERATION: reason\"",
+            many(found as u64, "cluster runs", "clusters run")
         ))
     }
 
@@ -167,6 +171,10 @@ impl Fleet {
         recovery.accepted = Some(Acceptance { at: now.wall, reason });
         let recovery = recovery.clone();
         effects.push(Effect::Store(vec![recovery.document()]));
+        let reason = recovery.accepted.map(|accepted| accepted.reason).unwrap_or_default();
+        let tell =
+            |app| told::of_application(app, Reason::RecoveryAccepted, format!("changes go on: {reason}"));
+        effects.extend(self.applications.keys().map(tell));
         self.changed.now.extend(self.applications.keys().cloned());
         // Their heads have permits again, and those that fell behind get what was signed for them.
         for id in self.clusters.keys() {
@@ -193,6 +201,7 @@ impl Fleet {
         let unknown = other.filter(|held| other_life || known.is_none_or(|known| held.order >= known.order));
         cluster.ahead = unknown.is_some();
         if unknown.is_some() {
+            effects.push(told::of_cluster(id, Reason::Ahead, AHEAD));
             self.ask_for_held(now, id, hello.nonce, effects);
             self.touch(id);
             return false;
@@ -210,7 +219,7 @@ impl Fleet {
         let Some(claimed) = claim.held.filter(|held| held.digest == digest) else { return };
         let desired = match self.believe_held(id, claimed.order, bytes) {
             Ok(desired) => desired,
-            Err(problem) => return self.refuse_held(id, problem),
+            Err(problem) => return self.refuse_held(id, problem, effects),
         };
         let old =
             cluster.base(self.incarnation).is_some_and(|base| claimed.order < base.order || claimed == base);
@@ -246,7 +255,8 @@ impl Fleet {
         }
     }
 
-    fn refuse_held(&mut self, id: &ClusterId, problem: String) {
+    fn refuse_held(&mut self, id: &ClusterId, problem: String, effects: &mut Vec<Effect>) {
+        effects.push(told::of_cluster(id, Reason::NotBelieved, refused_text(&problem)));
         if let Some(cluster) = self.clusters.get_mut(id) {
             cluster.refused = Some(problem);
         }
@@ -306,6 +316,10 @@ impl Fleet {
             stores.push(report.document(id));
         }
         effects.push(Effect::Store(stores));
+        let found = self.clusters.get(id).map(|cluster| self.found_text(cluster));
+        let known =
+            found.filter(|text| !text.is_empty()).unwrap_or_else(|| "nothing it holds is news".to_owned());
+        effects.push(told::of_cluster(id, Reason::Met, format!("it is known what it holds: {known}")));
         self.acknowledge(id, effects);
         self.touch(id);
         // Applications count it as one that may be told, from now on.
@@ -348,8 +362,8 @@ impl Fleet {
             return None;
         }
         let (reason, message) = match (&cluster.refused, cluster.ahead) {
-            (Some(refused), true) => ("Refused", format!("what it shows is not believed: {refused}")),
-            (None, true) => ("Ahead", "it holds what is not known here, and was asked for it".to_owned()),
+            (Some(refused), true) => ("Refused", refused_text(refused)),
+            (None, true) => ("Ahead", AHEAD.to_owned()),
             (_, false) if !self.has_met(cluster) => {
                 ("NotHeardOf", "nothing is sent to it before it says what it holds".to_owned())
             }
@@ -364,11 +378,15 @@ impl Fleet {
         let unknown = releases.filter(|told| self.bundle_name(told).is_none()).count();
         let mut text = match cluster.found().count() {
             0 => String::new(),
-            found => format!("{found} applications were found otherwise than recorded, and stay so"),
+            found => {
+                let found = many(found as u64, "application was", "applications were");
+                format!("{found} found otherwise than recorded, and nothing changes there")
+            }
         };
         if unknown > 0 {
             let comma = if text.is_empty() { "" } else { "; " };
-            text.push_str(&format!("{comma}{unknown} bundles are not at this hub: push them again"));
+            let bundles = many(unknown as u64, "bundle is", "bundles are");
+            text.push_str(&format!("{comma}{bundles} not at this hub: push what is missing"));
         }
         text
     }
@@ -376,6 +394,10 @@ impl Fleet {
     fn found_on(&self, app: &AppId) -> usize {
         self.clusters.values().filter(|cluster| cluster.found().any(|found| found == app)).count()
     }
+}
+
+fn refused_text(problem: &str) -> String {
+    format!("what it shows is not believed: {problem}")
 }
 
 impl Recovery {
@@ -398,6 +420,9 @@ impl Recovery {
 
 /// The digest in the place of no document.
 pub(super) const NOTHING: Digest = Digest::new([0; 32]);
+
+/// What is said of a cluster that is asked for what it holds.
+const AHEAD: &str = "it holds what is not known here, and was asked for it";
 
 /// There is one record of a recovery: the last.
 const RECOVERY_KEY: &str = "hub";

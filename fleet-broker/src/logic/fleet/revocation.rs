@@ -9,7 +9,8 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Document, DocumentKind, Effect, Fleet};
+use super::{Document, DocumentKind, Effect, Fleet, told};
+use crate::logic::occurrence::Reason;
 
 /// Why a key is believed no more. Kept for ever: a key costs some hundred bytes, and a stolen one never gets better.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,7 @@ impl Fleet {
         let bytes = Some(codec::encode(&revocation));
         let document = Document { kind: DocumentKind::Revocation, key: key.to_string(), bytes };
         effects.push(Effect::Store(vec![document]));
+        effects.push(told::of_cluster(&id, Reason::KeyRevoked, revocation.reason.clone()));
         effects.push(Effect::Kick(id.clone()));
         self.revoked.insert(key, revocation);
         self.touch(&id);

@@ -60,6 +60,8 @@ pub enum Decision {
     Hold {
         /// What it waits for, and what would unblock it.
         reason: String,
+        /// The same, in one word.
+        waits: Waits,
     },
     /// The change goes to these clusters.
     Promote {
@@ -77,31 +79,55 @@ pub enum Decision {
     },
 }
 
+/// What an application waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// Clusters, which are on their way.
+    Clusters,
+    /// An operator's approval.
+    Approval,
+    /// The end of a freeze.
+    Freeze,
+    /// Clusters that failed.
+    Failed,
+    /// A bundle that can be told, or a document that has room.
+    Blocked,
+    /// An operator who accepts what a hub in another life learned.
+    Recovery,
+}
+
 /// Decides how far `change` may go.
 pub fn advance(change: &Change, view: View) -> Decision {
     let needed = needs_approval(change, view);
     let approved = needed.is_some();
     if let Some(reason) = needed.filter(|_| !view.approved) {
-        return Decision::Hold { reason };
+        return Decision::Hold { reason, waits: Waits::Approval };
     }
     let clusters: BTreeSet<ClusterId> = change.install.keys().chain(&change.remove).cloned().collect();
     if !clusters.is_empty() {
-        let reason = format!("{} clusters change at once", clusters.len());
+        let reason = format!("{} at once", many(clusters.len() as u64, "cluster changes", "clusters change"));
         return Decision::Promote { clusters, reason, approved };
     }
     if let Some(Frozen { clusters, name, reason }) = &change.frozen {
-        let what = format!("{clusters} clusters wait, frozen by {name} ({reason})");
-        return Decision::Hold { reason: format!("{what}: lift it with edgefleet unfreeze {name}") };
+        let what = many(*clusters, "cluster waits", "clusters wait");
+        let reason = format!("{what}, frozen by {name} ({reason}): lift it with edgefleet unfreeze {name}");
+        return Decision::Hold { reason, waits: Waits::Freeze };
     }
     let View { told, available, failed, offline, .. } = view;
     match () {
-        () if failed > 0 => Decision::Hold { reason: format!("{failed} of {told} clusters failed") },
+        () if failed > 0 => {
+            Decision::Hold { reason: format!("{failed} of {told} clusters failed"), waits: Waits::Failed }
+        }
         () if available == told => {
             Decision::Complete { reason: format!("{told} of {told} clusters are available") }
         }
         () => {
-            let away = if offline > 0 { format!(", {offline} are offline") } else { String::new() };
-            Decision::Hold { reason: format!("{available} of {told} clusters are available{away}") }
+            let away = match offline {
+                0 => String::new(),
+                _ => format!(", {}", many(offline, "is offline", "are offline")),
+            };
+            let reason = format!("{available} of {told} clusters are available{away}");
+            Decision::Hold { reason, waits: Waits::Clusters }
         }
     }
 }
@@ -112,7 +138,8 @@ pub fn needs_approval(change: &Change, view: View) -> Option<String> {
     let View { fleet, placed, told, removed_before, .. } = view;
     let removed = u64::try_from(change.remove.len()).unwrap_or(u64::MAX);
     if placed == 0 && told > 0 {
-        return Some(format!("the selector matches no cluster any more, {told} run it: {how}"));
+        let run = many(told, "runs it", "run it");
+        return Some(format!("the selector matches no cluster any more, {run}: {how}"));
     }
     let beyond = (removed + removed_before) * 100 > fleet * REMOVALS_PERCENT || removed == told;
     (removed > 0 && beyond).then(|| {
@@ -122,6 +149,11 @@ pub fn needs_approval(change: &Change, view: View) -> Option<String> {
         };
         format!("it would be removed from {removed} of {fleet} clusters{before}: {how}")
     })
+}
+
+/// A number with what it counts.
+pub fn many(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 #[cfg(test)]
@@ -157,7 +189,7 @@ mod tests {
             let remove = (0..removed).map(|n| ClusterId::new(format!("tower-{n}")).unwrap()).collect();
             let change = Change { placed: view.placed, remove, ..Change::default() };
             let decision = advance(&change, view);
-            let waits = matches!(&decision, Decision::Hold { reason } if reason.contains("approve it"));
+            let waits = matches!(&decision, Decision::Hold { reason, .. } if reason.contains("approve it"));
             assert_eq!(waits, held, "{removed} of {view:?}: {decision:?}");
         }
     }

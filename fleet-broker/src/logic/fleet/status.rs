@@ -20,8 +20,11 @@ use crate::resources::{
     ClusterStatus, Revision,
 };
 
+/// The condition that says whether a cluster is there.
+const CONNECTED: &str = "Connected";
+
 /// The condition that says whether others changed what was applied.
-const DRIFTED: &str = "Drifted";
+pub(super) const DRIFTED: &str = "Drifted";
 
 /// The condition that is there only while the key with which a cluster joined is revoked.
 const REVOKED: &str = "Revoked";
@@ -54,7 +57,12 @@ impl Fleet {
 
     /// Takes up a status that was put out before a restart, so that times of transition survive it.
     pub fn restore_cluster_status(&mut self, name: &str, status: &Value) {
-        if let (Ok(id), Ok(status)) = (ClusterId::new(name), serde_json::from_value(status.clone())) {
+        if let (Ok(id), Ok(status)) =
+            (ClusterId::new(name), serde_json::from_value::<ClusterStatus>(status.clone()))
+        {
+            let connected = status.conditions.iter().find(|condition| condition.type_ == CONNECTED);
+            self.clusters.entry(id.clone()).or_default().told_connected =
+                connected.map(|condition| condition.status == truth(true));
             self.shown.clusters.insert(id, status);
         }
     }
@@ -109,6 +117,21 @@ impl Fleet {
                 self.shown.assignments.insert(key, status.clone());
                 let shown = Box::new((cluster.labels.clone(), status));
                 effects.push(Effect::Assignment(release.app.clone(), id.clone(), Some(shown)));
+            }
+        }
+        let removing = match &cluster.signed {
+            Some(Signed { desired, .. }) if cluster.registered => desired.remove.as_slice(),
+            Some(_) | None => &[],
+        };
+        for app in removing.iter().filter(|app| !cluster.is_rid_of(app)) {
+            gone.remove(app);
+            let key = (id.clone(), app.clone());
+            let before = self.shown.assignments.get(&key);
+            let status = removing_status(now, id, reported(cluster, app), app, before);
+            if relabelled || before != Some(&status) {
+                self.shown.assignments.insert(key, status.clone());
+                let shown = Box::new((cluster.labels.clone(), status));
+                effects.push(Effect::Assignment(app.clone(), id.clone(), Some(shown)));
             }
         }
         for app in gone {
@@ -240,11 +263,39 @@ fn assignment_status(
         conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
         worst_object: worst.map(|worst| worst.object.clone()),
         message,
-        since: Some(match before.filter(|before| before.state == state) {
-            Some(before) => before.since.clone().unwrap_or_else(|| time(now.wall)),
-            None => time(now.wall),
-        }),
+        since: Some(since(now, state, before)),
     }
+}
+
+/// Of an application that is told to go and has not gone yet, however long that takes.
+fn removing_status(
+    now: Now,
+    id: &ClusterId,
+    report: Option<&AppReport>,
+    app: &AppId,
+    before: Option<&AssignmentStatus>,
+) -> AssignmentStatus {
+    let state = AssignmentState::Removing;
+    let worst = report.and_then(|report| report.worst.as_ref());
+    let applied = report.and_then(|report| report.applied.as_ref());
+    let bundle = before.map(|before| before.bundle.clone());
+    let bundle = bundle.or_else(|| applied.map(|applied| format!("{}-{}", app.name, applied.version)));
+    AssignmentStatus {
+        cluster: id.to_string(),
+        application: app.name.to_string(),
+        bundle: bundle.unwrap_or_default(),
+        state,
+        conditions: Vec::new(),
+        worst_object: worst.map(|worst| worst.object.clone()),
+        message: worst.map(|worst| format!("{}: {}", worst.reason, worst.message)),
+        since: Some(since(now, state, before)),
+    }
+}
+
+/// Since when it is in this state, as far as is known.
+fn since(now: Now, state: AssignmentState, before: Option<&AssignmentStatus>) -> Time {
+    let before = before.filter(|before| before.state == state).and_then(|before| before.since.clone());
+    before.unwrap_or_else(|| time(now.wall))
 }
 
 /// Who changed what and was healed, newest first: an operator who looks later still learns of it.
@@ -303,7 +354,7 @@ fn conditions<'a>(
     let mut all = vec![
         condition("Joined", joined, if joined { "Enrolled" } else { "NotEnrolled" }, String::new()),
         condition(
-            "Connected",
+            CONNECTED,
             cluster.connected,
             if cluster.connected { "LinkUp" } else { "Offline" },
             String::new(),
@@ -369,7 +420,7 @@ fn application_status(
     before: Option<&ApplicationStatus>,
 ) -> ApplicationStatus {
     let (word, reason) = match decision {
-        Decision::Hold { reason } => (resources::Decision::Hold, reason),
+        Decision::Hold { reason, .. } => (resources::Decision::Hold, reason),
         Decision::Promote { reason, .. } => (resources::Decision::Promote, reason),
         Decision::Complete { reason } => (resources::Decision::Complete, reason),
     };

@@ -9,3 +9,4 @@ mod removing;
 mod replay;
 mod reporting;
 mod starting;
+mod telling;

@@ -7,7 +7,7 @@ use kube::core::Status;
 use kube::core::response::{StatusCause, StatusDetails, StatusSummary};
 
 use crate::logic::access::{Asked, ResourceAsked};
-use crate::resources::{FieldError, GROUP, Kind};
+use crate::resources::{FieldError, Kind};
 
 /// A refused request. Boxed, because a Status is far larger than what it stands beside in a Result.
 pub type Failure = Box<Status>;
@@ -82,7 +82,7 @@ pub fn retry_later(what: &str, wait: Duration) -> Failure {
 
 /// The object breaks the rules of its kind.
 pub fn invalid(kind: Kind, name: &str, errors: &[FieldError]) -> Failure {
-    let message = format!("{}.{GROUP} {name:?} is invalid: {}", kind.name(), join(errors));
+    let message = format!("{}.{} {name:?} is invalid: {}", kind.name(), kind.group(), join(errors));
     let mut failure = about(kind, name, 422, "Invalid", message);
     let details = failure.details.get_or_insert_with(no_details);
     details.kind = kind.name().to_owned();
@@ -145,14 +145,15 @@ pub fn new(code: u16, reason: &str, message: String) -> Failure {
 
 /// `clusters.edgefleet.dev`.
 fn resource(kind: Kind) -> String {
-    format!("{}.{GROUP}", kind.plural())
+    let dot = if kind.group().is_empty() { "" } else { "." };
+    format!("{}{dot}{}", kind.plural(), kind.group())
 }
 
 fn about(kind: Kind, name: &str, code: u16, reason: &str, message: String) -> Failure {
     let mut failure = new(code, reason, message);
     failure.details = Some(StatusDetails {
         name: name.to_owned(),
-        group: GROUP.to_owned(),
+        group: kind.group().to_owned(),
         kind: kind.plural().to_owned(),
         ..no_details()
     });

@@ -22,7 +22,7 @@ pub struct Filter {
     pub namespace: Option<String>,
     /// Only those with such labels.
     pub labels: Selector,
-    /// Only those with such a name and namespace.
+    /// Only those with such fields.
     pub fields: FieldSelector,
 }
 
@@ -52,7 +52,7 @@ impl Filter {
     /// Whether an object is wanted.
     pub fn matches(&self, object: &Object) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| object.namespace() == namespace)
-            && self.fields.matches(object.namespace(), object.name())
+            && self.fields.matches_with(|field| object.field(field))
             && self.labels.matches_with(|key| object.label(key))
     }
 

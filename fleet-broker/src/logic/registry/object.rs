@@ -1,5 +1,7 @@
 //! One object at one version.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -123,15 +125,36 @@ impl Object {
         self.metadata.generation
     }
 
+    /// The text at a dotted path, by which it is selected; empty if there is none.
+    pub(super) fn field(&self, path: &str) -> Cow<'_, str> {
+        match path {
+            "metadata.name" => self.name().into(),
+            "metadata.namespace" => self.namespace().into(),
+            // As an API server takes it: who says what happened, wherever that runs.
+            "source" => text_at(self.text(), "source.component").unwrap_or_default(),
+            _ => text_at(self.text(), path).unwrap_or_default(),
+        }
+    }
+
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&str> {
         let found = self.metadata.labels.iter().find(|(label, _)| **label == *key);
         found.map(|(_, value)| &**value)
     }
 
+    /// The value of one of its annotations.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        self.value()["metadata"]["annotations"].get(key)?.as_str().map(str::to_owned)
+    }
+
+    /// Whether another object has the same labels.
+    pub fn is_labelled_as(&self, other: &Object) -> bool {
+        self.metadata.labels == other.metadata.labels
+    }
+
     /// Whether another object has the same labels and annotations.
     pub fn is_marked_as(&self, other: &Object) -> bool {
-        self.metadata.labels == other.metadata.labels && self.annotations() == other.annotations()
+        self.is_labelled_as(other) && self.annotations() == other.annotations()
     }
 
     /// Whether it is to be deleted once its finalizers are gone.
@@ -148,6 +171,19 @@ impl Object {
         let annotated: Annotated<'_> = serde_json::from_str(self.text()).expect("it has metadata");
         annotated.metadata.annotations.map(RawValue::get)
     }
+}
+
+/// A string in JSON; what is beside the way to it is only skipped.
+fn text_at<'a>(json: &'a str, path: &str) -> Option<Cow<'a, str>> {
+    /// Text that is copied only where it is escaped.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let step = |json: &'a str, step: &str| -> Option<&'a str> {
+        let fields: BTreeMap<&str, &RawValue> = serde_json::from_str(json).ok()?;
+        fields.get(step).map(|found| found.get())
+    };
+    let found = path.split('.').try_fold(json, step)?;
+    serde_json::from_str(found).ok().map(|Text(text)| text)
 }
 
 /// As its JSON. A [`Value`] of a list of objects would read each anew: serialise a type that holds them.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::admit::{FieldValidation, Origin, admit, check_size, check_type};
 use super::failure::{self, Failure};
 use super::managed::{self, undeclared};
+use super::record::Told;
 use super::{Change, OBJECTS_MAX, Object, ObjectKey, PROJECTIONS_MAX, Patch, Registry};
 use crate::resources::{API_VERSION, FieldError, Kind};
 
@@ -21,12 +22,13 @@ const GENERATE_NAME_MAX_LEN: usize = 58;
 /// [`Registry::apply`].
 #[derive(Debug)]
 pub struct Transaction<'a> {
-    base: &'a Registry,
-    now: Timestamp,
-    actor: Arc<str>,
+    pub(super) base: &'a Registry,
+    pub(super) now: Timestamp,
+    pub(super) actor: Arc<str>,
     /// Objects changed here; None is deleted.
-    staged: BTreeMap<ObjectKey, Option<Arc<Object>>>,
-    changes: Vec<Change>,
+    pub(super) staged: BTreeMap<ObjectKey, Option<Arc<Object>>>,
+    pub(super) changes: Vec<Change>,
+    pub(super) told: Told,
 }
 
 /// A part of an object that is written by itself.
@@ -87,7 +89,8 @@ pub struct Projection {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(base: &'a Registry, now: Timestamp, actor: &str) -> Transaction<'a> {
-        Transaction { base, now, actor: Arc::from(actor), staged: BTreeMap::new(), changes: Vec::new() }
+        let (actor, told) = (Arc::from(actor), Told::default());
+        Transaction { base, now, actor, staged: BTreeMap::new(), changes: Vec::new(), told }
     }
 
     /// What changes, in the order of the versions.
@@ -379,7 +382,7 @@ impl<'a> Transaction<'a> {
         Ok(object)
     }
 
-    fn record(&mut self, key: ObjectKey, after: Option<Arc<Object>>) {
+    pub(super) fn record(&mut self, key: ObjectKey, after: Option<Arc<Object>>) {
         let change = Change {
             version: self.next_version(),
             before: self.get(&key).cloned(),
@@ -391,12 +394,12 @@ impl<'a> Transaction<'a> {
         self.staged.insert(key, after);
     }
 
-    fn next_version(&self) -> u64 {
+    pub(super) fn next_version(&self) -> u64 {
         self.changes.last().map_or(self.base.version(), |change| change.version) + 1
     }
 
     /// `now` as Kubernetes writes times: RFC 3339, UTC, whole seconds.
-    fn timestamp(&self) -> String {
+    pub(super) fn timestamp(&self) -> String {
         self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 }
@@ -525,13 +528,13 @@ fn specification(value: &Value) -> Vec<(&String, &Value)> {
     fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status")).collect()
 }
 
-fn derived_uid(key: &ObjectKey) -> String {
+pub(super) fn derived_uid(key: &ObjectKey) -> String {
     let text = format!("{}\n{}\n{}", key.kind.name(), key.namespace, key.name);
     uuid(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// The first 16 bytes as a UUID of version 8 (RFC 9562: made in a way of its own).
-fn uuid(bytes: &[u8]) -> String {
+pub(super) fn uuid(bytes: &[u8]) -> String {
     let mut bytes: [u8; 16] = bytes[..16].try_into().expect("a SHA-256 digest has 32 bytes");
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;

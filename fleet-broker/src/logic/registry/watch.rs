@@ -98,13 +98,13 @@ impl Registry {
         self.shelf(kind).log.after(since).map(drop)
     }
 
-    /// All changes after `since`, of every kind, in order, at most `limit`.
+    /// All changes after `since`, of every kind but events, in order, at most `limit`: what was told of is no cause.
     ///
     /// # Errors
     /// `Expired` when a log no longer reaches back that far.
     pub fn changes(&self, since: u64, limit: usize) -> Result<Vec<Change>, Failure> {
         let mut changes = Vec::new();
-        for kind in Kind::ALL {
+        for kind in Kind::OWN {
             changes.extend(self.shelf(kind).log.after(since)?.take(limit).cloned());
         }
         changes.sort_by_key(|change: &Change| change.version);

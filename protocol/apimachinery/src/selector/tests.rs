@@ -117,9 +117,10 @@ fn field_selectors() {
         ("status.phase=x", Err("field label not supported: status.phase")),
     ];
     for (text, expected) in rows {
-        match (FieldSelector::parse(text), expected) {
+        match (FieldSelector::parse(text, METADATA_FIELDS), expected) {
             (Ok(selector), Ok(matches)) => {
-                assert_eq!(selector.matches("radio", "gateway"), matches, "{text}")
+                let value = |field: &str| if field == "metadata.name" { "gateway" } else { "radio" };
+                assert_eq!(selector.matches_with(value), matches, "{text}")
             }
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
             (result, _) => panic!("{text}: {result:?}"),

@@ -72,3 +72,16 @@ fn unknown_paths_are_refused() {
         assert!(Path::parse(path).is_err(), "{path}");
     }
 }
+
+#[test]
+fn a_kind_may_be_printed_in_its_own_way() {
+    let definition = json!({"name": "Object", "type": "string", "jsonPath": ""});
+    let made: MakeCell =
+        |object| json!(format!("cluster/{}", object["metadata"]["name"].as_str().unwrap_or("?")));
+    let columns = Columns::made(vec![(serde_json::from_value(definition).unwrap(), made)]);
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    let object = json!({"metadata": {"name": "a"}});
+    let table = columns.table([&object], json!({}), IncludeObject::None, true, now);
+    assert_eq!(table["columnDefinitions"].as_array().map(Vec::len), Some(1));
+    assert_eq!(table["rows"], json!([{"cells": ["cluster/a"]}]));
+}

@@ -25,6 +25,7 @@ use super::super::{
     recovery::{Record, Recovery},
 };
 use super::cluster::TestCluster;
+use crate::logic::occurrence::Occurrence;
 use crate::resources::{ApplicationStatus, AssignmentState, AssignmentStatus, ClusterStatus};
 
 pub(super) const START: UnixSeconds = UnixSeconds(1_800_000_000);
@@ -133,6 +134,7 @@ pub(super) struct Bench {
     pub(super) statuses: BTreeMap<ClusterId, ClusterStatus>,
     pub(super) applications: BTreeMap<AppId, ApplicationStatus>,
     pub(super) assignments: BTreeMap<(AppId, ClusterId), (BTreeMap<String, String>, AssignmentStatus)>,
+    pub(super) occurred: Vec<Occurrence>,
     generations: BTreeMap<AppId, u64>,
     /// What the registry holds, in the order in which a hub that starts reads it.
     objects: BTreeMap<(u8, String), Event>,
@@ -178,13 +180,14 @@ impl Bench {
             statuses: BTreeMap::new(),
             applications: BTreeMap::new(),
             assignments: BTreeMap::new(),
+            occurred: Vec::new(),
             generations: BTreeMap::new(),
             objects: BTreeMap::new(),
         }
     }
 
     /// `count` clusters of stage prod, joined and connected, which hold what they were told first: nothing.
-    pub(super) fn with_clusters(count: u8) -> Self {
+    pub(super) fn with_clusters(count: u16) -> Self {
         let mut bench = Self::new();
         for index in 1..=count {
             let name = format!("tower-{index}");
@@ -197,7 +200,7 @@ impl Bench {
     }
 
     /// Those, on which application `gateway` runs healthily.
-    pub(super) fn running(count: u8, more: Value) -> Self {
+    pub(super) fn running(count: u16, more: Value) -> Self {
         let mut bench = Self::with_clusters(count);
         bench.publish("gateway", "1");
         bench.apply("gateway", spec("gateway-1", more), None);
@@ -246,6 +249,7 @@ impl Bench {
                 cluster.take(*topic, bytes);
             }
             Effect::SendContent { .. } | Effect::Kick(_) => {}
+            Effect::Occurred(occurrence) => self.occurred.push(occurrence.clone()),
             Effect::ClusterStatus(id, status) => {
                 let before = self.statuses.insert(id.clone(), (**status).clone());
                 assert_ne!(before.as_ref(), Some(&**status), "put out without a change");
@@ -383,7 +387,8 @@ impl Bench {
     }
 
     pub(super) fn join(&mut self, name: &str) {
-        let seed = 100 + u8::try_from(self.clusters.len()).unwrap();
+        // Keys may be the same: every document names its cluster.
+        let seed = 100 + u8::try_from(self.clusters.len() % 150).unwrap();
         let cluster = TestCluster::new(id(name), seed);
         let public = cluster.key.public();
         self.clusters.insert(id(name), cluster);

@@ -34,8 +34,11 @@ fn nothing_starts_within_a_freeze_and_everything_after_it() {
             assert_eq!(bench.cluster(tower).permits().is_empty(), is_frozen, "{case}");
         }
         if !frozen.is_empty() {
-            let waits = format!("Hold: {} clusters wait, frozen by fair (trade fair)", frozen.len());
-            assert!(bench.reason("gateway").starts_with(&waits), "{}", bench.reason("gateway"));
+            let waits = match frozen.len() {
+                1 => "Hold: 1 cluster waits, frozen by fair (trade fair)",
+                _ => "Hold: 2 clusters wait, frozen by fair (trade fair)",
+            };
+            assert!(bench.reason("gateway").starts_with(waits), "{}", bench.reason("gateway"));
         }
         bench.unfreeze("fair");
         bench.settle();
@@ -83,7 +86,7 @@ fn a_freeze_survives_a_restart_and_holds_for_latecomers_and_removals() {
     bench.connect("tower-1");
     bench.settle();
     assert_eq!(bench.told("tower-2"), Vec::<String>::new());
-    assert!(bench.reason("gateway").starts_with("Hold: 1 clusters wait, frozen by fair"));
+    assert!(bench.reason("gateway").starts_with("Hold: 1 cluster waits, frozen by fair"));
 
     bench.apply("gateway", spec("gateway-1", removing()), Some("2: the depot closes"));
     bench.register("tower-1", &[("stage", "retired")]);

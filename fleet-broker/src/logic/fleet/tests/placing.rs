@@ -26,7 +26,7 @@ fn an_application_goes_to_those_it_selects_and_is_sent_to_those_that_are_there()
     let held = bench.cluster("tower-1").held.unwrap();
     assert_eq!((held.order.seq, bench.cluster("tower-1").permits()), (2, vec!["gateway".to_owned()]));
     bench.tick();
-    assert_eq!(bench.reason("gateway"), "Hold: 0 of 2 clusters are available, 1 are offline");
+    assert_eq!(bench.reason("gateway"), "Hold: 0 of 2 clusters are available, 1 is offline");
     assert_eq!(pushes(&bench.connect("tower-2"), "tower-2", Downward::Desired), 1);
     assert_eq!(bench.cluster("tower-2").held.unwrap().order.seq, 2);
 }

@@ -4,6 +4,7 @@ use protocol::{documents::Encoding, ids::Digest, topics::Downward};
 use serde_json::json;
 
 use super::bench::{Bench, app, id, kicks, pushes, removing, spec};
+use crate::resources::AssignmentState;
 
 const AWAY: &[(&str, &str)] = &[("stage", "retired")];
 
@@ -27,7 +28,18 @@ fn a_removal_waits_for_an_approval_that_is_used_up_by_it() {
     );
     bench.settle();
     assert_eq!(bench.reason("gateway"), "Complete: 2 of 2 clusters are available");
-    assert_eq!(bench.state("tower-1"), None);
+    assert_eq!(bench.state("tower-1"), Some(AssignmentState::Removing));
+    let shown = &bench.assignments[&(app("gateway"), id("tower-1"))].1;
+    assert_eq!(
+        (shown.bundle.as_str(), shown.since.as_ref().unwrap().0.as_second()),
+        ("gateway-1", 1_800_000_000)
+    );
+    bench.restart();
+    assert_eq!(bench.state("tower-1"), Some(AssignmentState::Removing));
+    ["tower-1", "tower-2", "tower-3"].into_iter().for_each(|name| drop(bench.connect(name)));
+    bench.report("tower-1");
+    assert_eq!(bench.state("tower-1"), None, "it said that it is removed");
+    bench.settle();
 
     // It stands there still, and lets nothing more through; another does.
     bench.register("tower-2", AWAY);
@@ -39,7 +51,7 @@ fn a_removal_waits_for_an_approval_that_is_used_up_by_it() {
     // So it is after an edit: the new generation needs its own.
     bench.register("tower-3", AWAY);
     bench.apply("gateway", gateway(), Some("1: so does the next"));
-    assert!(bench.reason("gateway").starts_with("Hold: the selector matches no cluster any more, 1 run it"));
+    assert!(bench.reason("gateway").starts_with("Hold: the selector matches no cluster any more, 1 runs it"));
     bench.annotate("gateway", gateway(), Some("2: all of them"));
     assert_eq!(bench.told("tower-3"), ["-gateway"]);
 }

@@ -284,7 +284,7 @@ fn offline_is_a_state_of_its_own() {
     let states = ["tower-1", "tower-2"].map(|name| bench.state(name).unwrap());
     assert_eq!(states, [AssignmentState::Deferred, AssignmentState::Updated]);
     assert_eq!(counts(&bench), [2, 1, 0, 1]);
-    assert_eq!(bench.reason("gateway"), "Hold: 1 of 2 clusters are available, 1 are offline");
+    assert_eq!(bench.reason("gateway"), "Hold: 1 of 2 clusters are available, 1 is offline");
     assert_eq!(assignment(&bench, "tower-1").bundle, "gateway-2");
     bench.connect("tower-1");
     bench.report("tower-1");
