@@ -40,6 +40,10 @@ use crate::{
     transport::{Transport, TransportEvent},
 };
 
+mod carry;
+use carry::CarryAnswer;
+pub use carry::CarryQuestion;
+
 /// Name under which the fleet writes statuses.
 const ACTOR: &str = "system:fleet";
 
@@ -102,6 +106,8 @@ pub enum Question {
         /// Takes how far it is then.
         answer: oneshot::Sender<Option<Standing>>,
     },
+    /// About what is carried by hand.
+    Carry(CarryQuestion),
 }
 
 /// Everything the fleet core is driven with.
@@ -127,6 +133,7 @@ enum Waiting {
     Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
     Standing(oneshot::Sender<Option<Standing>>, Option<Box<Standing>>),
     Revoked(oneshot::Sender<Option<Revoked>>, Revoked),
+    Carry(CarryAnswer),
 }
 
 /// What one batch of events leads to.
@@ -266,6 +273,7 @@ impl Controller {
                 self.fleet_event(Event::Accept(reason), batch);
                 batch.waiting.push(Waiting::Standing(answer, self.fleet.standing().map(Box::new)));
             }
+            Question::Carry(question) => self.carrying(question, batch),
         }
     }
 
@@ -366,6 +374,7 @@ impl Controller {
                 Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
                 Waiting::Standing(answer, standing) => drop(answer.send(standing.map(|standing| *standing))),
                 Waiting::Revoked(answer, revoked) => drop(answer.send(Some(revoked))),
+                Waiting::Carry(answer) => answer.send(),
             }
         }
         Ok(())

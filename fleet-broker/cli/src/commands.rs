@@ -7,6 +7,7 @@ mod bundle;
 mod cluster;
 mod diff;
 mod error;
+mod export;
 mod freeze;
 mod keys;
 mod quickstart;
@@ -58,6 +59,12 @@ pub enum Command {
     /// The hub goes on working meanwhile. The backup holds private keys: only you may read it, and whoever else does can
     /// be the hub.
     Backup(backup::Backup),
+    /// Write all that a cluster without a link needs into a file, to be carried there by hand
+    ///
+    /// At the site, `edge-agent import FILE` takes it. It holds no secret, and is of use to that cluster only. What is
+    /// frozen, on hold or waits for an approval here does not start there either. A freeze that comes later does not
+    /// reach it: nothing of it starts after the day that is printed.
+    Export(export::Export),
     /// Make a hub of a backup, and let it change clusters again
     ///
     /// A restored hub knows less than its clusters. It learns from them what they run, moves none back, and changes
@@ -96,6 +103,7 @@ impl Command {
             Self::Cluster(command) => command.run(context),
             Self::Diff(command) => command.run(context),
             Self::Backup(command) => command.run(context),
+            Self::Export(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Approve(command) => command.run(context),
             Self::Freeze(command) => command.run(context),

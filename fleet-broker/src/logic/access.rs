@@ -91,7 +91,7 @@ const RESOURCE_RULES: [ResourceRule; 7] = [
         least: Role::Operator,
         verbs: &["create"],
         groups: &[GROUP],
-        resources: &["clusters/join", "clusters/revoke"],
+        resources: &["clusters/export", "clusters/join", "clusters/report", "clusters/revoke"],
     },
     ResourceRule { least: Role::Admin, verbs: &["*"], groups: &["*"], resources: &["*"] },
 ];

@@ -2,6 +2,7 @@
 //!
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
+pub mod carry;
 mod decide;
 mod freeze;
 pub mod messages;
@@ -257,7 +258,7 @@ struct Signed {
 
 #[derive(Debug)]
 struct Release {
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
     verified: Verified<documents::Release>,
 }
 
@@ -275,6 +276,9 @@ struct Reported {
     kubernetes: String,
     agent: String,
     at: UnixSeconds,
+    /// When it was made, by the cluster's clock, if it came by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carried: Option<UnixSeconds>,
 }
 
 /// A stored document that cannot be taken up.
@@ -487,7 +491,7 @@ impl Fleet {
     /// A bundle whose release is not believed is kept with the reason, for whoever asks why nothing happens.
     fn release(&self, (tenant, name): &(Name, String), record: BundleRecord) -> Result<Release, String> {
         let verified = believe(&self.trust, tenant.as_str(), name, &record.release)?;
-        Ok(Release { bytes: record.release, verified })
+        Ok(Release { bytes: record.release.into(), verified })
     }
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
