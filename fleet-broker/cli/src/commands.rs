@@ -61,8 +61,8 @@ pub enum Command {
     Backup(backup::Backup),
     /// Write all that a cluster without a link needs into a file, to be carried there by hand
     ///
-    /// At the site, `edge-agent import FILE` takes it. It holds no secret, and is of use to that cluster only. What is
-    /// frozen, on hold or waits for an approval here does not start there either. A freeze that comes later does not
+    /// At the site, `edge-agent import FILE` takes it. It holds no key, and only that cluster takes it; but bundles are
+    /// signed and not sealed, so that whoever has the file can read them. What is frozen, on hold or waits for an approval here does not start there either. A freeze that comes later does not
     /// reach it: nothing of it starts after the day that is printed.
     Export(export::Export),
     /// Make a hub of a backup, and let it change clusters again

@@ -193,7 +193,15 @@ fn cluster(name: &str) -> Result<ClusterId, Refusal> {
 }
 
 fn refused(refusal: &CarryRefusal) -> Failure {
-    failure::new(409, "Conflict", refusal.to_string())
+    match refusal {
+        CarryRefusal::Unknown(cluster) => failure::not_found(Kind::Cluster, cluster.as_str()),
+        CarryRefusal::NotAdmitted(_)
+        | CarryRefusal::Recovering(_)
+        | CarryRefusal::NoBundle { .. }
+        | CarryRefusal::Unsigned(_)
+        | CarryRefusal::Forged(_)
+        | CarryRefusal::FormerLife(_) => failure::new(409, "Conflict", refusal.to_string()),
+    }
 }
 
 fn stopping() -> Failure {

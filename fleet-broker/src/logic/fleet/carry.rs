@@ -48,7 +48,10 @@ pub struct ExportedRelease {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CarryRefusal {
     /// There is no such cluster.
-    #[error("cluster {0} is not registered, has not joined, is not accepted, or its key is revoked")]
+    #[error("cluster {0} is not registered")]
+    Unknown(ClusterId),
+    /// It may not connect either.
+    #[error("cluster {0} has not joined, is not accepted, or its key is revoked")]
     NotAdmitted(ClusterId),
     /// The hub leads another life.
     #[error("{0}")]
@@ -105,9 +108,7 @@ impl Fleet {
 
     /// The newest desired state is signed, and may be installed for half of its time at least.
     fn prepare(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) -> Result<(), CarryRefusal> {
-        if !self.admits(id) {
-            return Err(CarryRefusal::NotAdmitted(id.clone()));
-        }
+        self.may_carry(id)?;
         if self.is_paused() {
             let text = "nothing changes until `edgefleet restore --accept`";
             return Err(CarryRefusal::Recovering(text.to_owned()));
@@ -126,6 +127,15 @@ impl Fleet {
             return Ok(());
         }
         self.tell(now, id, &[], effects).map_err(CarryRefusal::Unsigned)
+    }
+
+    /// What is carried is for, and from, whoever may connect.
+    fn may_carry(&self, id: &ClusterId) -> Result<(), CarryRefusal> {
+        match (self.joining(id), self.admits(id)) {
+            (None, _) => Err(CarryRefusal::Unknown(id.clone())),
+            (Some(_), false) => Err(CarryRefusal::NotAdmitted(id.clone())),
+            (Some(_), true) => Ok(()),
+        }
     }
 
     fn exported(&self, now: Now, id: &ClusterId, full: bool) -> Result<Export, CarryRefusal> {
@@ -201,9 +211,7 @@ impl Fleet {
         envelopes: &[Vec<u8>],
         effects: &mut Vec<Effect>,
     ) -> Result<usize, CarryRefusal> {
-        if !self.admits(id) {
-            return Err(CarryRefusal::NotAdmitted(id.clone()));
-        }
+        self.may_carry(id)?;
         let reports: Option<Vec<Verified<Report>>> =
             envelopes.iter().map(|envelope| self.verify::<Report>(id, envelope)).collect();
         let reports = reports.ok_or_else(|| CarryRefusal::Forged(id.clone()))?;

@@ -163,7 +163,11 @@ fn reports_that_are_not_the_clusters_own_change_nothing() {
         assert_eq!(bench.store, stored, "{what}");
     }
     bench.record("tower-1", &[("stage", "prod")], |record| record.accepted = false);
-    assert_eq!(bench.carried("tower-1", &[own]), Err(CarryRefusal::NotAdmitted(id("tower-1"))));
+    assert_eq!(
+        bench.carried("tower-1", std::slice::from_ref(&own)),
+        Err(CarryRefusal::NotAdmitted(id("tower-1")))
+    );
+    assert_eq!(bench.carried("tower-9", &[own]), Err(CarryRefusal::Unknown(id("tower-9"))));
 }
 
 #[test]
