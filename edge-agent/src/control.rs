@@ -22,8 +22,8 @@ use tracing::debug;
 
 use crate::status::Status;
 
-/// Longest request in bytes: a reason, at most.
-const REQUEST_BYTES: u64 = 4096;
+/// Longest request in bytes: a record of a carried file, in base64, with its name around it.
+const REQUEST_BYTES: u64 = (protocol::limits::MESSAGE_BYTES as u64).div_ceil(3) * 4 + 1024;
 
 /// Longest reply in bytes: a status of as many applications as a cluster may have, with their messages.
 const REPLY_BYTES: u64 = 1 << 20;
@@ -44,6 +44,19 @@ pub enum Request {
     },
     /// The hold is over.
     Release,
+    /// Somebody looked at this machine's clock: it is right.
+    ConfirmClock,
+    /// Takes a record of a file from the hub.
+    Carry {
+        /// The record, as it stands in the file.
+        #[serde(with = "as_base64")]
+        record: Vec<u8>,
+    },
+    /// Gives a report for the hub.
+    Report {
+        /// Which of them, counted from zero.
+        index: usize,
+    },
 }
 
 /// What is answered.
@@ -54,6 +67,14 @@ pub enum Reply {
     Status(Box<Status>),
     /// It is done, and on disk.
     Done,
+    /// A report.
+    Report {
+        /// Its envelope.
+        #[serde(with = "as_base64")]
+        envelope: Vec<u8>,
+        /// How many there are.
+        count: usize,
+    },
     /// It was not done.
     Failed {
         /// Why.
@@ -153,6 +174,13 @@ async fn consult(request: Request, asks: &mpsc::Sender<Ask>) -> Reply {
     answer.await.unwrap_or_else(|_| gone())
 }
 
+/// Whether an agent listens at `path`.
+pub fn answers(path: &Path) -> bool {
+    // One that does not let us in is one that runs.
+    let gone = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+    !std::os::unix::net::UnixStream::connect(path).is_err_and(|error| gone.contains(&error.kind()))
+}
+
 /// Asks the agent that listens at `path`. Blocks.
 pub fn ask(path: &Path, request: &Request) -> Result<Reply, ControlError> {
     exchange(path, request).map_err(|source| {
@@ -176,6 +204,20 @@ fn exchange(path: &Path, request: &Request) -> io::Result<Reply> {
     Ok(serde_json::from_slice(&line)?)
 }
 
+/// Bytes in a line of JSON.
+mod as_base64 {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +231,11 @@ mod tests {
         let hold = Request::Hold { reason: "crane".into() };
         check(r#"{"request":"hold","reason":"crane"}"#, Some(hold));
         check(r#"{"request":"release"}"#, Some(Request::Release));
+        let carry = Request::Carry { record: vec![1, 2, 3, 4] };
+        check(r#"{"request":"carry","record":"AQIDBA=="}"#, Some(carry));
+        check(r#"{"request":"carry","record":"AQIDBA"}"#, None);
+        check(r#"{"request":"confirmClock"}"#, Some(Request::ConfirmClock));
+        check(r#"{"request":"report","index":3}"#, Some(Request::Report { index: 3 }));
         check(r#"{"request":"hold"}"#, None);
         check(r#"{"request":"reboot"}"#, None);
         check("", None);

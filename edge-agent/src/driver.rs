@@ -7,7 +7,7 @@
 use std::{path::PathBuf, pin::pin, rc::Rc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use protocol::{documents::Condition, ids::Digest, time::Now, verify::Trust};
+use protocol::{codec, documents::Condition, ids::Digest, time::Now, verify::Trust};
 use tokio::{sync::mpsc, time::Instant};
 use tracing::{error, info, warn};
 
@@ -23,7 +23,7 @@ use crate::{
         agent::{Agent, Identity},
         backoff,
         entry::Entry,
-        event::{Command, Effect, Event, Outcome, StepId},
+        event::{Carried, Command, Effect, Event, Outcome, StepId},
         object::Gvk,
         report::{self, chain},
     },
@@ -137,7 +137,26 @@ enum Input {
 struct Work {
     effects: Vec<Effect>,
     receipts: Vec<Receipt>,
-    asks: Vec<Ask>,
+    asks: Vec<Asked>,
+}
+
+/// Somebody who waits for an answer.
+struct Asked {
+    ask: Ask,
+    /// Why what was brought is refused.
+    refused: Option<String>,
+}
+
+impl Work {
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match (effect, self.asks.last_mut()) {
+                (Effect::Judged(Err(refusal)), Some(asked)) => asked.refused = Some(chain(&refusal)),
+                (Effect::Judged(_), _) => {}
+                (effect, _) => self.effects.push(effect),
+            }
+        }
+    }
 }
 
 impl<C: Cluster + Clone + 'static> Driver<C> {
@@ -237,12 +256,12 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         let mut work = Work::default();
         if std::mem::take(&mut self.trouble.untold) {
             let event = Event::Journal(self.trouble.conditions());
-            work.effects.extend(self.agent.handle(self.clock.now(), event));
+            work.take(self.agent.handle(self.clock.now(), event));
         }
         for input in batch {
             let now = self.clock.now();
             if let Some(event) = self.event(input, now, &mut work)? {
-                work.effects.extend(self.agent.handle(now, event));
+                work.take(self.agent.handle(now, event));
                 self.handled = now.monotonic;
             }
         }
@@ -256,13 +275,24 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             Input::Step(id, outcome) => Some(Event::StepDone { id, outcome }),
             Input::Watch(kind, event) => watches::observation(kind, event).map(Event::Observed),
             Input::Ask(ask) => {
-                let command = match &ask.request {
-                    Request::Status => None,
-                    Request::Hold { reason } => Some(Command::Hold { reason: reason.clone() }),
-                    Request::Release => Some(Command::Release),
+                let event = match &ask.request {
+                    Request::Status | Request::Report { .. } => None,
+                    Request::Hold { reason } => {
+                        Some(Event::Command(Command::Hold { reason: reason.clone() }))
+                    }
+                    Request::Release => Some(Event::Command(Command::Release)),
+                    Request::ConfirmClock => Some(Event::Carried(Carried::Clock)),
+                    Request::Carry { record } => match codec::decode("record", record) {
+                        Ok(record) => Some(Event::Carried(Carried::Record(record))),
+                        Err(error) => {
+                            // Whoever asked may have gone.
+                            let _sent = ask.reply.send(Reply::Failed { message: chain(&error) });
+                            return Ok(None);
+                        }
+                    },
                 };
-                work.asks.push(ask);
-                command.map(Event::Command)
+                work.asks.push(Asked { ask, refused: None });
+                event
             }
             Input::Hub(None) => return Err(DriveError::Link),
             Input::Hub(Some(said)) => self.heard(said, now, work)?,
@@ -311,10 +341,15 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             self.setup.boundaries.pass(At::Acknowledge);
             self.tell(ToHub::Acknowledge(receipt));
         }
-        for ask in asks {
-            let reply = match ask.request {
-                Request::Status => Reply::Status(Box::new(self.status())),
-                Request::Hold { .. } | Request::Release => Reply::Done,
+        for Asked { ask, refused } in asks {
+            let reply = match (ask.request, refused) {
+                (_, Some(message)) => Reply::Failed { message },
+                (Request::Status, None) => Reply::Status(Box::new(self.status())),
+                (Request::Report { index }, None) => self.report(index),
+                (
+                    Request::Hold { .. } | Request::Release | Request::ConfirmClock | Request::Carry { .. },
+                    None,
+                ) => Reply::Done,
             };
             // Whoever asked may have gone.
             let _sent = ask.reply.send(reply);
@@ -322,10 +357,19 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
         Ok(())
     }
 
+    fn report(&self, index: usize) -> Reply {
+        let mut reports = self.agent.reports(self.clock.now());
+        let count = reports.len();
+        match index < count {
+            true => Reply::Report { envelope: reports.swap_remove(index), count },
+            false => Reply::Failed { message: format!("there are {count} reports") },
+        }
+    }
+
     fn start(&mut self, effect: Effect) {
         match effect {
-            // Written already, with all others of the batch.
-            Effect::Record(_) => {}
+            // Written already, with all others of the batch; told already, with its question.
+            Effect::Record(_) | Effect::Judged(_) => {}
             Effect::Observe(kinds) => {
                 self.setup.boundaries.pass(At::Watch);
                 self.watches.observe(&self.cluster, kinds);
@@ -434,16 +478,17 @@ fn split(effects: Vec<Effect>) -> (Vec<Entry>, Vec<Effect>) {
     for effect in effects {
         match effect {
             Effect::Record(recorded) => entries.extend(recorded),
-            other @ (Effect::Observe(_) | Effect::Execute { .. } | Effect::Publish { .. }) => {
-                rest.push(other)
-            }
+            other @ (Effect::Observe(_)
+            | Effect::Execute { .. }
+            | Effect::Publish { .. }
+            | Effect::Judged(_)) => rest.push(other),
         }
     }
     (entries, rest)
 }
 
-fn refuse(asks: Vec<Ask>, error: &JournalError) {
-    for ask in asks {
+fn refuse(asks: Vec<Asked>, error: &JournalError) {
+    for Asked { ask, .. } in asks {
         let _sent = ask.reply.send(Reply::Failed { message: chain(error) });
     }
 }

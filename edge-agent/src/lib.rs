@@ -3,6 +3,7 @@
 //! [`logic`] decides and is pure; everything else runs what it decided. [`driver`] is the loop between them.
 
 pub mod boundary;
+pub mod carry;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -26,4 +27,4 @@ mod tls;
 pub mod uplink;
 mod watches;
 
-pub use run::{RunError, VERSION, run};
+pub use run::{RunError, VERSION, run, run_apart};

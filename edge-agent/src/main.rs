@@ -4,6 +4,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, bail};
@@ -11,13 +12,17 @@ use clap::{Parser, Subcommand};
 use edge_agent::{
     VERSION,
     boundary::Boundaries,
-    cluster::{Access, kube::KubeCluster},
+    carry::{self, Import},
+    cluster::{Access, Cluster, kube::KubeCluster},
     config::{Config, ConfigError, Kubernetes, LogFormat, LogLevel, STATE, StateDir},
     control::{self, Reply, Request},
-    join, run,
+    join, run, run_apart,
 };
 use protocol::enrol::JoinCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tracing::level_filters::LevelFilter;
 
 /// Keeps one Kubernetes cluster in its signed desired state.
@@ -72,6 +77,36 @@ enum Command {
         #[arg(long, default_value = STATE)]
         state: PathBuf,
     },
+    /// Takes updates that were carried here, without a link to the hub.
+    ///
+    /// The running agent checks the file as it checks what comes over the link. Where none runs, one does until the end
+    /// of this command. Once the result is known, or after --wait, a report for the hub is written beside the file.
+    /// Importing the same file again does no harm.
+    Import {
+        /// The file that `edgefleet export` wrote.
+        file: PathBuf,
+        /// Where the agent keeps its state.
+        #[arg(long, default_value = STATE)]
+        state: PathBuf,
+        /// You looked at this machine's clock (`date`), and it is right.
+        #[arg(long)]
+        confirm_clock: bool,
+        /// How many seconds to wait for the result.
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        wait: u64,
+        /// Where to write the report; FILE.report if not given.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Writes a report that can be carried to the hub: `edgefleet cluster report` takes it.
+    Report {
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Where the agent keeps its state.
+        #[arg(long, default_value = STATE)]
+        state: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,7 +131,66 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Hold { reason, .. } if reason.trim().is_empty() => bail!("give a reason: the hub shows it"),
         Command::Hold { reason, state } => tell(&state, &Request::Hold { reason }, "on hold"),
         Command::Release { state } => tell(&state, &Request::Release, "released"),
+        Command::Import { file, state, confirm_clock, wait, report } => {
+            let state = StateDir::new(&state);
+            let import = Import { file, socket: state.control(), confirm_clock };
+            let wait = Duration::from_secs(wait);
+            match control::answers(&import.socket) {
+                true => bring(&import, wait, report),
+                false => bring_apart(&state, import, wait, report),
+            }
+        }
+        Command::Report { output, state } => {
+            carry::report(&StateDir::new(&state).control(), &output)?;
+            print(&format!("wrote {}; at the hub: edgefleet cluster report FILE\n", output.display()))
+        }
     }
+}
+
+/// Imports a file, says what became of it, and writes the report beside it, whatever that was.
+fn bring(import: &Import, wait: Duration, report: Option<PathBuf>) -> anyhow::Result<()> {
+    let taken = import.run()?;
+    print(&format!("took all of {}; waiting for the result\n", import.file.display()))?;
+    let (status, settled) = import.wait(&taken, wait)?;
+    print(&status.to_string())?;
+    let report = report.unwrap_or_else(|| {
+        let mut name = import.file.clone().into_os_string();
+        name.push(".report");
+        name.into()
+    });
+    carry::report(&import.socket, &report)?;
+    print(&format!("wrote {}; at the hub: edgefleet cluster report FILE\n", report.display()))?;
+    if settled {
+        Ok(())
+    } else {
+        bail!("not all of it runs: see above; `edge-agent status` says how it goes on")
+    }
+}
+
+/// [`bring`] where no agent runs: one does, without a link, until it is over.
+fn bring_apart(
+    state: &StateDir,
+    import: Import,
+    wait: Duration,
+    report: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let config = Config::load(&state.config())?;
+    runtime()?.block_on(async {
+        let (ready, is_ready) = oneshot::channel();
+        let (over, is_over) = oneshot::channel();
+        let client = async {
+            // Otherwise the agent did not start, and says why.
+            let Ok(()) = is_ready.await else { return Ok(()) };
+            let result = tokio::task::spawn_blocking(move || bring(&import, wait, report)).await;
+            let _told = over.send(());
+            result?
+        };
+        let agent = on_cluster(config, Life::Apart { ready }, async {
+            let _over = is_over.await;
+        });
+        let (agent, client) = tokio::join!(agent, client);
+        agent.and(client)
+    })
 }
 
 fn enter(code: &JoinCode, state: &Path, kubeconfig: Option<PathBuf>) -> anyhow::Result<()> {
@@ -123,20 +217,36 @@ fn keep(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     log(&config);
     let boundaries = Boundaries::from_environment();
-    runtime()?.block_on(async {
-        let shutdown = stopped()?;
-        match config.kubernetes.clone() {
-            Kubernetes::Simulated => simulate(config, boundaries, shutdown).await,
-            Kubernetes::InCluster => {
-                let access = in_cluster()?;
-                Ok(run(config, KubeCluster::new(access)?, boundaries, shutdown).await?)
-            }
-            Kubernetes::Kubeconfig(file) => {
-                let access = Access::from_kubeconfig(&file, None)?;
-                Ok(run(config, KubeCluster::new(access)?, boundaries, shutdown).await?)
-            }
+    runtime()?.block_on(async { on_cluster(config, Life::Linked { boundaries }, stopped()?).await })
+}
+
+/// With a link, or without one.
+enum Life {
+    Linked { boundaries: Boundaries },
+    Apart { ready: oneshot::Sender<()> },
+}
+
+async fn on_cluster(config: Config, life: Life, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    match config.kubernetes.clone() {
+        Kubernetes::Simulated => simulate(config, life, shutdown).await,
+        Kubernetes::InCluster => live(config, KubeCluster::new(in_cluster()?)?, life, shutdown).await,
+        Kubernetes::Kubeconfig(file) => {
+            let access = Access::from_kubeconfig(&file, None)?;
+            live(config, KubeCluster::new(access)?, life, shutdown).await
         }
-    })
+    }
+}
+
+async fn live(
+    config: Config,
+    cluster: impl Cluster + Clone + 'static,
+    life: Life,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    match life {
+        Life::Linked { boundaries } => Ok(run(config, cluster, boundaries, shutdown).await?),
+        Life::Apart { ready } => Ok(run_apart(config, cluster, ready, shutdown).await?),
+    }
 }
 
 /// Kubernetes tells every pod where its API server is.
@@ -156,19 +266,15 @@ fn in_cluster() -> anyhow::Result<Access> {
 }
 
 #[cfg(feature = "sim")]
-async fn simulate(
-    config: Config,
-    boundaries: Boundaries,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+async fn simulate(config: Config, life: Life, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     use edge_agent::cluster::sim::{LiveCluster, Settings, SimCluster};
     let cluster = LiveCluster::new(SimCluster::new(Settings::default().into()));
-    Ok(run(config, cluster, boundaries, shutdown).await?)
+    live(config, cluster, life, shutdown).await
 }
 
 #[cfg(not(feature = "sim"))]
 #[allow(clippy::unused_async, reason = "as in a build with the simulated cluster")]
-async fn simulate(_: Config, _: Boundaries, _: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn simulate(_: Config, _: Life, _: impl Future<Output = ()>) -> anyhow::Result<()> {
     bail!("kubernetes = \"simulated\": this build has no simulated cluster; build it with `--features sim`")
 }
 
@@ -188,21 +294,21 @@ fn show(state: &Path, json: bool) -> anyhow::Result<()> {
     match control::ask(&StateDir::new(state).control(), &Request::Status)? {
         Reply::Status(status) if json => print(&format!("{}\n", serde_json::to_string_pretty(&status)?)),
         Reply::Status(status) => print(&status.to_string()),
-        other @ (Reply::Done | Reply::Failed { .. }) => refused(other),
+        other @ (Reply::Done | Reply::Report { .. } | Reply::Failed { .. }) => refused(other),
     }
 }
 
 fn tell(state: &Path, request: &Request, done: &str) -> anyhow::Result<()> {
     match control::ask(&StateDir::new(state).control(), request)? {
         Reply::Done => print(&format!("{done}\n")),
-        other @ (Reply::Status(_) | Reply::Failed { .. }) => refused(other),
+        other @ (Reply::Status(_) | Reply::Report { .. } | Reply::Failed { .. }) => refused(other),
     }
 }
 
 fn refused(reply: Reply) -> anyhow::Result<()> {
     match reply {
         Reply::Failed { message } => bail!("the agent refused: {message}"),
-        Reply::Status(_) | Reply::Done => {
+        Reply::Status(_) | Reply::Done | Reply::Report { .. } => {
             bail!("the agent answered something else: is it version {VERSION}?")
         }
     }

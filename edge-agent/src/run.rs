@@ -12,7 +12,7 @@ use protocol::{
     verify::{Trust, VerifyError},
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 use tracing::{info, warn};
@@ -101,13 +101,7 @@ pub async fn run(
     let state = config.state_dir();
     files::join_connection(&state, &boundaries)
         .map_err(|source| RunError::Read { path: state.connection(), source })?;
-    let setup = Setup {
-        identity: identity(&config, &state)?,
-        trust: trust(&config, &state)?,
-        journal: state.journal(),
-        journal_bytes: journal::MAX_BYTES,
-        boundaries,
-    };
+    let setup = setup(&config, &state, boundaries)?;
     let (asks, asked) = mpsc::channel(ASKS);
     let link = link_config(&config, &state).map_err(DriveError::Random)?;
     let renewer = renewer(&config, &setup, state.clone(), Arc::clone(&link.renewed));
@@ -123,10 +117,47 @@ pub async fn run(
     if timeout(FAREWELL, carrier).await.is_err() {
         warn!("the hub was left without a goodbye");
     }
+    leave(&state);
+    Ok(ended?)
+}
+
+/// [`run`] without a link: for as long as somebody at the site needs an agent where none runs. Says by `ready` that it
+/// answers at the control socket.
+pub async fn run_apart(
+    config: Config,
+    cluster: impl Cluster + Clone + 'static,
+    ready: oneshot::Sender<()>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let state = config.state_dir();
+    let setup = setup(&config, &state, Boundaries::default())?;
+    let (asks, asked) = mpsc::channel(ASKS);
+    // Held to the end: an agent whose link is gone for good stops.
+    let (uplink, _nobody) = uplink::channel();
+    let driver = Driver::new(setup, cluster, uplink, asked)?;
+    let serving = tokio::spawn(control::serve(control::listen(&state.control())?, asks));
+    // Whoever waits for it may have gone.
+    let _told = ready.send(());
+    let ended = driver.run(shutdown).await;
+    serving.abort();
+    leave(&state);
+    Ok(ended?)
+}
+
+fn setup(config: &Config, state: &StateDir, boundaries: Boundaries) -> Result<Setup, RunError> {
+    Ok(Setup {
+        identity: identity(config, state)?,
+        trust: trust(config, state)?,
+        journal: state.journal(),
+        journal_bytes: journal::MAX_BYTES,
+        boundaries,
+    })
+}
+
+fn leave(state: &StateDir) {
     if let Err(error) = fs::remove_file(state.control()) {
         warn!(%error, "cannot remove the control socket");
     }
-    Ok(ended?)
 }
 
 fn identity(config: &Config, state: &StateDir) -> Result<Identity, RunError> {

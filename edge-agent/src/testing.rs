@@ -134,6 +134,10 @@ impl Fleet {
         Bundle { release, envelope, packed: pack::packed(&content, pack::WINDOW_LOG) }
     }
 
+    pub(crate) fn director(&self) -> &SigningKey {
+        &self.director
+    }
+
     pub(crate) fn sign<T: Document>(&self, document: &T) -> Vec<u8> {
         let binding = cose::Binding { kind: T::TYPE, fleet: &self.id, cluster: Some(&self.cluster) };
         cose::sign_one(binding, &codec::encode(document), &self.director)

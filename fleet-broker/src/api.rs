@@ -26,6 +26,7 @@ pub mod auth;
 mod backups;
 mod blobs;
 mod body;
+mod carry;
 mod core;
 mod discovery;
 mod health;
@@ -111,7 +112,9 @@ pub fn router(
         .route("/apis", get(discovery::groups))
         .route("/apis/edgefleet.dev", get(discovery::group))
         .route("/apis/edgefleet.dev/v1alpha1", get(discovery::resources))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/export", post(carry::export))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/join", post(join::create))
+        .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/report", post(carry::report))
         .route("/apis/edgefleet.dev/v1alpha1/clusters/{name}/revoke", post(revoke::create))
         .route("/apis/edgefleet.dev/v1alpha1/tokens", get(tokens::list).post(tokens::create))
         .route("/apis/edgefleet.dev/v1alpha1/tokens/{name}", delete(tokens::revoke))

@@ -40,7 +40,10 @@ use crate::{
     transport::{Transport, TransportEvent},
 };
 
+mod carry;
 mod show;
+use carry::CarryAnswer;
+pub use carry::CarryQuestion;
 
 /// Name under which the fleet writes statuses.
 const ACTOR: &str = "system:fleet";
@@ -104,6 +107,8 @@ pub enum Question {
         /// Takes how far it is then.
         answer: oneshot::Sender<Option<Standing>>,
     },
+    /// About what is carried by hand.
+    Carry(CarryQuestion),
 }
 
 /// Everything the fleet core is driven with.
@@ -129,6 +134,7 @@ enum Waiting {
     Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
     Standing(oneshot::Sender<Option<Standing>>, Option<Box<Standing>>),
     Revoked(oneshot::Sender<Option<Revoked>>, Revoked),
+    Carry(CarryAnswer),
 }
 
 /// What one batch of events leads to.
@@ -269,6 +275,7 @@ impl Controller {
                 self.fleet_event(Event::Accept(reason), batch);
                 batch.waiting.push(Waiting::Standing(answer, self.fleet.standing().map(Box::new)));
             }
+            Question::Carry(question) => self.carrying(question, batch),
         }
     }
 
@@ -372,6 +379,7 @@ impl Controller {
                 Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
                 Waiting::Standing(answer, standing) => drop(answer.send(standing.map(|standing| *standing))),
                 Waiting::Revoked(answer, revoked) => drop(answer.send(Some(revoked))),
+                Waiting::Carry(answer) => answer.send(),
             }
         }
         Ok(())

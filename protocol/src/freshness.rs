@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::{
     documents::Head,
     ids::Nonce,
+    limits,
     time::{Now, UnixSeconds},
 };
 
@@ -23,6 +24,8 @@ pub struct TrustedTime {
 struct Anchor {
     monotonic: Duration,
     wall: UnixSeconds,
+    /// Whether the hub said so, and not somebody who looked at the clock.
+    by_hub: bool,
 }
 
 impl TrustedTime {
@@ -36,7 +39,7 @@ impl TrustedTime {
         self.confirmed(now).unwrap_or_else(|| now.wall.max(self.floor))
     }
 
-    /// The time, if a nonce head confirmed it since boot.
+    /// The time, if a nonce head, or somebody at the site, confirmed it since boot.
     pub fn confirmed(&self, now: Now) -> Option<UnixSeconds> {
         let anchor = self.anchor.as_ref()?;
         Some(anchor.wall.plus(now.monotonic.saturating_sub(anchor.monotonic).as_secs()))
@@ -50,7 +53,23 @@ impl TrustedTime {
     /// Takes the hub's time from a head that echoed our nonce.
     pub fn confirm(&mut self, now: Now, hub_time: UnixSeconds) {
         self.floor = hub_time;
-        self.anchor = Some(Anchor { monotonic: now.monotonic, wall: hub_time });
+        self.anchor = Some(Anchor { monotonic: now.monotonic, wall: hub_time, by_hub: true });
+    }
+
+    /// Somebody at the site looked at the system's clock and says that it is right. What the hub confirmed is better
+    /// and stays. The floor does not move: the next nonce head mends whatever was wrong here.
+    ///
+    /// # Errors
+    /// When the clock stands before a time that the hub once confirmed: then it is wrong, whoever vouches for it.
+    pub fn vouch(&mut self, now: Now) -> Result<(), ClockBehind> {
+        if self.anchor.as_ref().is_some_and(|anchor| anchor.by_hub) {
+            return Ok(());
+        }
+        if now.wall < self.floor {
+            return Err(ClockBehind { clock: now.wall, floor: self.floor });
+        }
+        self.anchor = Some(Anchor { monotonic: now.monotonic, wall: now.wall, by_hub: false });
+        Ok(())
     }
 }
 
@@ -76,6 +95,40 @@ pub enum StaleHead {
     Backwards,
 }
 
+/// A system clock that nobody can vouch for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the clock shows {clock}, but the hub confirmed {floor} before")]
+pub struct ClockBehind {
+    /// What it shows.
+    pub clock: UnixSeconds,
+    /// What the hub confirmed.
+    pub floor: UnixSeconds,
+}
+
+/// Why a head that came by hand starts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StaleCarried {
+    /// As any head.
+    #[error(transparent)]
+    Head(#[from] StaleHead),
+    /// It was signed later than it is: our clock or the hub's is wrong.
+    #[error("the head was signed at {hub_time}, it is {now}")]
+    Ahead {
+        /// The hub's time in it.
+        hub_time: UnixSeconds,
+        /// The trusted time.
+        now: UnixSeconds,
+    },
+    /// The hub said something newer here.
+    #[error("the head was signed at {hub_time}, one from {newest} is known")]
+    Older {
+        /// The hub's time in it.
+        hub_time: UnixSeconds,
+        /// The hub's time in the newest that is known.
+        newest: UnixSeconds,
+    },
+}
+
 /// Decides whether a verified head may start a change. `challenge` is this connection's nonce, `last` the
 /// hub's time in the head before it on this connection.
 pub fn check_head(
@@ -99,4 +152,24 @@ pub fn check_head(
             Ok(())
         }
     }
+}
+
+/// Decides whether a verified head that came by hand may start a change. `newest` is the hub's time in the newest
+/// head that is known.
+pub fn check_carried(
+    head: &Head,
+    newest: Option<UnixSeconds>,
+    time: &TrustedTime,
+    now: Now,
+) -> Result<(), StaleCarried> {
+    check_head(head, None, None, time, now)?;
+    let now = time.confirmed(now).ok_or(StaleHead::NoClock)?;
+    if head.hub_time > now.plus(limits::CLOCK_SKEW_SECONDS) {
+        return Err(StaleCarried::Ahead { hub_time: head.hub_time, now });
+    }
+    let newest = newest.unwrap_or_default().max(time.floor());
+    if head.hub_time < newest {
+        return Err(StaleCarried::Older { hub_time: head.hub_time, newest });
+    }
+    Ok(())
 }

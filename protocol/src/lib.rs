@@ -2,6 +2,7 @@
 //! which they are believed, topics and limits. No I/O, no clock, no chance: all of it is a function of
 //! its arguments, so hub, agent and simulator share it unchanged.
 
+pub mod carry;
 pub mod ceilings;
 pub mod codec;
 pub mod cose;

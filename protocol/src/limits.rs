@@ -67,3 +67,7 @@ pub const INSTALL_BY_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// How far a signed time may lie ahead of trusted time: clocks of honest machines differ this much.
 pub const CLOCK_SKEW_SECONDS: u64 = 5 * 60;
+
+/// Largest file that carries updates or reports by hand: as much as an agent's journal may hold, so that nothing it
+/// could take is refused for its length.
+pub const CARRY_BYTES: u64 = 1 << 30;

@@ -35,6 +35,14 @@ impl<T> Verified<T> {
     }
 }
 
+impl Verified<CarryHead> {
+    /// What the carried head says. It may be believed where heads that came by hand may be, and nowhere else.
+    pub fn into_head(self) -> Verified<Head> {
+        let head = Arc::new(self.document.head.clone());
+        Verified { document: head, digest: self.digest, signers: self.signers }
+    }
+}
+
 impl<T> Deref for Verified<T> {
     type Target = T;
     fn deref(&self) -> &T {

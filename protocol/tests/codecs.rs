@@ -7,6 +7,7 @@ mod common;
 use common::{fleet, key, sign_payload, signers, tower, verdict};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use protocol::{
+    carry::{Carried, Label, Record, Way},
     codec,
     documents::*,
     enrol::{EnrolAnswer, EnrolAsk, JoinCode, JoinSecret},
@@ -343,6 +344,32 @@ fn renew_answer() -> impl Strategy<Value = RenewAnswer> {
     ]
 }
 
+fn carried_record() -> impl Strategy<Value = Record> {
+    let carried = (app(), text(), any::<bool>(), option::of(text()))
+        .prop_map(|(app, version, included, withheld)| Carried { app, version, included, withheld });
+    let down = (order(), time(), vec(carried, 0..3)).prop_map(|(order, valid_until, apps)| Way::ToCluster {
+        order,
+        valid_until,
+        apps,
+    });
+    let way = prop_oneof![Just(Way::ToHub), down];
+    let label = (fleet_id(), cluster_id(), time(), way).prop_map(|(fleet, cluster, made, way)| Label {
+        fleet,
+        cluster,
+        made,
+        way,
+    });
+    let bytes = || vec(any::<u8>(), 0..32);
+    prop_oneof![
+        label.prop_map(Record::Label),
+        bytes().prop_map(Record::Head),
+        bytes().prop_map(Record::Desired),
+        bytes().prop_map(Record::Piece),
+        bytes().prop_map(Record::Report),
+        digest().prop_map(Record::End),
+    ]
+}
+
 fn reads_back<T>(value: &T) -> Result<(), TestCaseError>
 where
     T: serde::Serialize + for<'a> serde::Deserialize<'a> + PartialEq + std::fmt::Debug,
@@ -388,6 +415,7 @@ read_back! {
     enrolment_answers_read_back: enrol_answer();
     renewals_read_back: renew_ask();
     answers_to_renewals_read_back: renew_answer();
+    carried_records_read_back: carried_record();
 }
 
 /// Bytes of a document with a few of them changed: closer to the decoder's inner cases than noise is.

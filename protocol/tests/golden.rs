@@ -8,10 +8,12 @@ mod common;
 use std::fmt::Write;
 
 use protocol::{
+    carry::{Carried, Label, Record, Way, Writer},
     cose,
     documents::{Chunk, DocumentType, Encoding},
     enrol::{EnrolAnswer, EnrolAsk, JoinCode, JoinSecret},
     ids::TokenId,
+    order::{Epoch, Order},
     renew::{CertificateAsk, RenewAnswer, RenewAsk},
 };
 
@@ -34,6 +36,25 @@ fn join_code() -> JoinCode {
 fn chunk() -> Chunk {
     let bytes = b"piece".to_vec();
     Chunk { target: common::digest(9), encoding: Encoding::Plain, total: 100_000, offset: 32_768, bytes }
+}
+
+/// One record of each kind, in a file that none could be.
+fn carried_file() -> Vec<u8> {
+    let carried = Carried {
+        app: common::gateway(),
+        version: "1.4.2".to_owned(),
+        included: true,
+        withheld: Some("frozen".to_owned()),
+    };
+    let order = Order { epoch: Epoch(1), seq: 7 };
+    let way = Way::ToCluster { order, valid_until: common::NOW, apps: vec![carried] };
+    let label = Label { fleet: common::fleet(), cluster: common::tower(), made: common::NOW, way };
+    let (mut writer, mut bytes) = Writer::begin(label);
+    for record in [Record::Head, Record::Desired, Record::Piece, Record::Report] {
+        bytes.extend(writer.put(&record(vec![0x84])));
+    }
+    bytes.extend(writer.end());
+    bytes
 }
 
 #[test]
@@ -66,6 +87,7 @@ fn the_wire_layout_is_pinned() {
     for answer in answers {
         line("renew answer", &protocol::codec::encode(&answer));
     }
+    line("carried file", &carried_file());
     writeln!(found, "join-code {}", join_code()).unwrap();
     found.lines().zip(GOLDEN.lines()).for_each(|(found, golden)| assert_eq!(found, golden));
     assert_eq!(found.lines().count(), GOLDEN.lines().count());

@@ -46,7 +46,7 @@ impl Local {
     async fn status(&self) -> Status {
         match self.ask(Request::Status).await {
             Reply::Status(status) => *status,
-            other @ (Reply::Done | Reply::Failed { .. }) => panic!("{other:?}"),
+            other @ (Reply::Done | Reply::Report { .. } | Reply::Failed { .. }) => panic!("{other:?}"),
         }
     }
 }

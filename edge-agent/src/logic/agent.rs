@@ -67,6 +67,8 @@ pub struct Agent {
     pub(super) link: Link,
     /// The newest head that may start a change, for the desired state that is held.
     pub(super) head: Option<Verified<Head>>,
+    /// A head that came by hand, and whose desired state has not come yet.
+    pub(super) brought: Option<Verified<Head>>,
     pub(super) apps: BTreeMap<AppId, App>,
     pub(super) releases: Releases,
     pub(super) transfers: Transfers,
@@ -144,6 +146,7 @@ impl Agent {
             held: None,
             link: Link::default(),
             head: None,
+            brought: None,
             apps: BTreeMap::new(),
             releases: Releases::new(),
             transfers: Transfers::default(),
@@ -173,6 +176,7 @@ impl Agent {
             Event::Observed(observation) => self.observed(observation),
             Event::StepDone { id, outcome } => self.step_done(now, id, outcome, &mut effects),
             Event::Command(command) => self.command(now, command, &mut effects),
+            Event::Carried(carried) => self.carried(now, carried, &mut effects),
             Event::Journal(troubles) => {
                 self.journal_troubles = troubles;
                 self.outbox.gather(now.monotonic);

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use protocol::{
+    carry,
     documents::{Condition, Release},
     ids::{AppId, Digest, Nonce},
     render::{self, RenderError, Rendered},
@@ -12,6 +13,7 @@ use protocol::{
 use std::collections::BTreeMap;
 
 use super::{
+    carry::CarryRefusal,
     entry::Entry,
     health::Health,
     object::{Gvk, ObjectRef},
@@ -49,6 +51,8 @@ pub enum Event {
     },
     /// Somebody at the site asked for something.
     Command(Command),
+    /// Somebody at the site brought something from the hub. [`Effect::Judged`] says what became of it.
+    Carried(Carried),
     /// What is wrong with the journal, from now on: nothing, or conditions that the hub is to know of.
     Journal(Vec<Condition>),
     /// Time passed.
@@ -117,6 +121,17 @@ pub enum Effect {
         /// Its payload.
         bytes: Vec<u8>,
     },
+    /// What became of what was brought. What was recorded before it is on disk once this is told.
+    Judged(Result<(), CarryRefusal>),
+}
+
+/// What somebody at the site brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// A look at the machine's clock: it is right.
+    Clock,
+    /// A record of a file from the hub.
+    Record(carry::Record),
 }
 
 /// One thing to do on the cluster or with content. Every step may run twice.

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod app;
 pub mod backoff;
+pub mod carry;
 pub mod entry;
 pub mod event;
 pub mod health;

@@ -5,8 +5,8 @@ use protocol::{
     documents::{Ack, AppState, Chunk, Desired, Head, Hello},
     freshness::{self, StaleHead},
     ids::{AppId, Digest, Incarnation, JournalId, Nonce},
-    order::{self, Admission, Held, OrderError},
-    time::Now,
+    order::{self, Admission, Held, Order, OrderError},
+    time::{Now, UnixSeconds},
     topics::Upward,
     verify::{self, Refusal, Verified, VerifyError},
 };
@@ -19,6 +19,47 @@ use super::{
     report,
     transfer::Piece,
 };
+
+/// A desired state that changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedDesired {
+    /// It is not believed.
+    #[error(transparent)]
+    Document(#[from] VerifyError),
+    /// It is not the next.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    /// No head says that it is the newest.
+    #[error("no fresh head names desired state {order}")]
+    Unannounced {
+        /// Its place.
+        order: Order,
+    },
+    /// It is past its time.
+    #[error("{order} was to be installed by {}", report::instant(*install_by))]
+    Expired {
+        /// Its place.
+        order: Order,
+        /// Its time.
+        install_by: UnixSeconds,
+    },
+}
+
+impl RefusedDesired {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Document(_) => "Desired",
+            Self::Order(error) => match error {
+                OrderError::Older { .. } => "Rollback",
+                OrderError::Equivocation { .. } => "Equivocation",
+                OrderError::Epoch { .. } => "Epoch",
+                OrderError::Leap { .. } => "Leap",
+            },
+            Self::Unannounced { .. } => "Unannounced",
+            Self::Expired { .. } => "Expired",
+        }
+    }
+}
 
 /// Versions of the protocol's documents this agent reads.
 const DOCUMENTS: [u16; 1] = [1];
@@ -119,14 +160,27 @@ impl Agent {
     }
 
     pub(super) fn desired_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
-        let desired: Verified<Desired> = match self.trust.director(&self.identity.cluster, bytes) {
-            Ok(desired) => desired,
-            Err(error) => return self.refuse_document(now, "Desired", &error),
-        };
+        let mut awaited = self.link.awaited.take();
+        let taken = self.take_desired(now, bytes, &mut awaited, effects);
+        self.link.awaited = awaited;
+        if let Err(refused) = taken {
+            self.alarm(now, refused.reason(), report::chain(&refused));
+        }
+    }
+
+    /// Takes a desired state that `announced`, a head that may start a change, names.
+    pub(super) fn take_desired(
+        &mut self,
+        now: Now,
+        bytes: &[u8],
+        announced: &mut Option<Verified<Head>>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), RefusedDesired> {
+        let desired: Verified<Desired> = self.trust.director(&self.identity.cluster, bytes)?;
         let incoming = Held { order: desired.order, digest: desired.digest() };
-        match order::admit(self.held, self.trust.root().min_epoch, incoming, desired.prev) {
-            Ok(Admission::Same) => return,
-            Ok(Admission::New { broken_chain }) => {
+        match order::admit(self.held, self.trust.root().min_epoch, incoming, desired.prev)? {
+            Admission::Same => return Ok(()),
+            Admission::New { broken_chain } => {
                 if broken_chain {
                     self.alarm(
                         now,
@@ -135,30 +189,12 @@ impl Agent {
                     );
                 }
             }
-            Err(error) => {
-                let reason = match error {
-                    OrderError::Older { .. } => "Rollback",
-                    OrderError::Equivocation { .. } => "Equivocation",
-                    OrderError::Epoch { .. } => "Epoch",
-                    OrderError::Leap { .. } => "Leap",
-                };
-                return self.alarm(now, reason, error.to_string());
-            }
         }
         let named = |head: &Verified<Head>| head.desired == incoming.digest && head.order == incoming.order;
-        let Some(head) = self.link.awaited.take_if(|head| named(head)) else {
-            return self.alarm(
-                now,
-                "Unannounced",
-                format!("no fresh head names desired state {}", incoming.order),
-            );
-        };
+        let head = announced.take_if(|head| named(head));
+        let head = head.ok_or(RefusedDesired::Unannounced { order: incoming.order })?;
         if self.time.now(now) > desired.install_by {
-            return self.alarm(
-                now,
-                "Expired",
-                format!("{} was to be installed by {}", incoming.order, report::instant(desired.install_by)),
-            );
+            return Err(RefusedDesired::Expired { order: incoming.order, install_by: desired.install_by });
         }
         let mut entries = vec![Entry::Put(Row::Desired(DesiredRow {
             bytes: bytes.to_vec(),
@@ -174,6 +210,7 @@ impl Agent {
         effects.push(Effect::Record(entries));
         self.stage_known(effects);
         self.outbox.gather(now.monotonic);
+        Ok(())
     }
 
     /// Notes what a desired state names. What it does not mention stays as it is: absence removes nothing.
@@ -227,12 +264,32 @@ impl Agent {
             Err(error) => return self.alarm(now, "Content", error.to_string()),
         };
         let target = chunk.target;
-        match self.transfers.take(chunk, now.monotonic) {
-            Piece::Ignored | Piece::Kept => {}
-            Piece::Store(chunk) => effects.push(Effect::Record(vec![Entry::Chunk(chunk)])),
+        let piece = self.transfers.take(chunk, now.monotonic);
+        if let Err(why) = self.keep_piece(now, target, piece, effects) {
+            self.alarm(now, "Content", why);
+        }
+    }
+
+    /// Does what a piece led to.
+    ///
+    /// # Errors
+    /// Why the content it is of is refused.
+    pub(super) fn keep_piece(
+        &mut self,
+        now: Now,
+        target: Digest,
+        piece: Piece,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        match piece {
+            Piece::Ignored | Piece::Kept => Ok(()),
+            Piece::Store(chunk) => {
+                effects.push(Effect::Record(vec![Entry::Chunk(chunk)]));
+                Ok(())
+            }
             Piece::Refused(why) => {
                 effects.push(Effect::Record(vec![Entry::DropContent(target)]));
-                self.alarm(now, "Content", format!("{}: {why}", self.content_name(target)));
+                Err(format!("{}: {why}", self.content_name(target)))
             }
             Piece::Whole(target, bytes) => self.release_came(now, target, &bytes, effects),
         }
@@ -251,10 +308,16 @@ impl Agent {
         }
     }
 
-    fn release_came(&mut self, now: Now, target: Digest, bytes: &[u8], effects: &mut Vec<Effect>) {
+    fn release_came(
+        &mut self,
+        now: Now,
+        target: Digest,
+        bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
         if Digest::of(bytes) != target {
             self.transfers.fail(target, "it is not what was asked for", now.monotonic);
-            return self.alarm(now, "Content", format!("{}: it came altered", self.content_name(target)));
+            return Err(format!("{}: it came altered", self.content_name(target)));
         }
         let named = |app: &App| app.named.as_ref().is_some_and(|named| named.accepted.release == target);
         let ids: Vec<AppId> =
@@ -272,6 +335,7 @@ impl Agent {
             }
             self.stage(&id, admitted, effects);
         }
+        Ok(())
     }
 
     fn stage(

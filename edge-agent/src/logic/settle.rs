@@ -379,14 +379,20 @@ impl Agent {
 
     pub(super) fn publish_report(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let rows = self.outbox.unacknowledged(&self.apps);
-        let report_seq = rows.last().map_or(self.outbox.seq, |row| row.seq);
+        let bytes = self.signed_report(now, &rows);
+        self.outbox.resend_at = Some(now.monotonic + report::RESEND);
+        effects.push(Effect::Publish { topic: Upward::Report, bytes });
+    }
+
+    /// A report of these rows, up to the last of them; with none, of nothing new.
+    pub(super) fn signed_report(&self, now: Now, rows: &[&ReportRow]) -> Vec<u8> {
         let report = Report {
             cluster: self.identity.cluster.clone(),
             journal: self.journal,
-            report_seq,
+            report_seq: rows.last().map_or(self.outbox.seq, |row| row.seq),
             order: self.held.map(|held| held.order).unwrap_or_default(),
             digest: report::digest(&self.apps),
-            apps: rows.into_iter().map(|row| row.report.clone()).collect(),
+            apps: rows.iter().map(|row| row.report.clone()).collect(),
             conditions: self.conditions(),
             clock: now.wall,
             kubernetes: match &self.kubernetes {
@@ -395,8 +401,7 @@ impl Agent {
             },
             agent: self.identity.version.to_owned(),
         };
-        self.outbox.resend_at = Some(now.monotonic + report::RESEND);
-        effects.push(Effect::Publish { topic: Upward::Report, bytes: self.sign(&report) });
+        self.sign(&report)
     }
 }
 

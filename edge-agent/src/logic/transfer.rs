@@ -147,6 +147,18 @@ impl Transfers {
         Some((active.need, have))
     }
 
+    /// Takes a piece that nobody asked for, of something that is needed: it came by hand.
+    pub fn take_carried(&mut self, chunk: Chunk, needs: &[Need], now: Duration) -> Piece {
+        let Some(need) = needs.iter().find(|need| need.target == chunk.target) else {
+            return Piece::Ignored;
+        };
+        if self.active.as_ref().is_none_or(|active| active.need != *need) {
+            // What comes over the link meanwhile is asked for again later, from where it stopped.
+            self.active = Some(Active { need: *need, memory: Vec::new(), window_end: 0, deadline: now });
+        }
+        self.take(chunk, now)
+    }
+
     /// Takes a piece.
     pub fn take(&mut self, chunk: Chunk, now: Duration) -> Piece {
         let Some(active) = self.active.as_mut().filter(|active| active.need.target == chunk.target) else {

@@ -8,6 +8,7 @@ mod cluster;
 mod diff;
 mod doctor;
 mod error;
+mod export;
 mod freeze;
 mod keys;
 mod quickstart;
@@ -61,6 +62,12 @@ pub enum Command {
     /// The hub goes on working meanwhile. The backup holds private keys: only you may read it, and whoever else does can
     /// be the hub.
     Backup(backup::Backup),
+    /// Write all that a cluster without a link needs into a file, to be carried there by hand
+    ///
+    /// At the site, `edge-agent import FILE` takes it. It holds no key, and only that cluster takes it; but bundles are
+    /// signed and not sealed, so that whoever has the file can read them. What is frozen, on hold or waits for an approval here does not start there either. A freeze that comes later does not
+    /// reach it: nothing of it starts after the day that is printed.
+    Export(export::Export),
     /// Make a hub of a backup, and let it change clusters again
     ///
     /// A restored hub knows less than its clusters. It learns from them what they run, moves none back, and changes
@@ -100,6 +107,7 @@ impl Command {
             Self::Diff(command) => command.run(context),
             Self::Doctor(command) => command.run(context),
             Self::Backup(command) => command.run(context),
+            Self::Export(command) => command.run(context),
             Self::Restore(command) => command.run(context),
             Self::Approve(command) => command.run(context),
             Self::Freeze(command) => command.run(context),

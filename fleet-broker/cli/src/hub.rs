@@ -312,9 +312,33 @@ impl Hub {
 
     /// Writes a backup of the hub into `file`, made now. What it wrote is to be checked.
     pub async fn backup(&self, file: &mut File) -> Result<(), HubError> {
-        let what = "take a backup";
+        self.download("take a backup", Request::builder().uri("/backup").body(Vec::new()), file).await
+    }
+
+    /// Writes what a cluster without a link needs into `file`, with all content or without what the cluster said it
+    /// has. What it wrote is to be checked.
+    pub async fn export(&self, name: &ClusterId, full: bool, file: &mut File) -> Result<(), HubError> {
+        let uri = format!("/apis/edgefleet.dev/v1alpha1/clusters/{name}/export?full={full}");
+        let request = Request::builder().method(Method::POST).uri(uri).body(Vec::new());
+        self.download(&format!("export for {name}"), request, file).await
+    }
+
+    /// Has the hub take a file of reports of a cluster. How many were news.
+    pub async fn carried_report(&self, name: &ClusterId, file: Vec<u8>) -> Result<u64, HubError> {
+        let what = format!("take the reports of {name}");
+        let uri = format!("/apis/edgefleet.dev/v1alpha1/clusters/{name}/report");
+        let answer: Value = self.send(&what, Method::POST, &uri, file).await?;
+        let taken = answer.pointer("/status/taken").and_then(Value::as_u64);
+        taken.ok_or(HubError::Answer { what, field: "status.taken" })
+    }
+
+    async fn download(
+        &self,
+        what: &str,
+        request: Result<Request<Vec<u8>>, http::Error>,
+        file: &mut File,
+    ) -> Result<(), HubError> {
         let wrong = |source| HubError::Request { what: what.to_owned(), source: Box::new(source) };
-        let request = Request::builder().uri("/backup").body(Vec::new());
         let request = request.map_err(|error| wrong(kube::Error::HttpError(error)))?;
         let mut stream = pin!(self.client.request_stream(request).await.map_err(failed(what))?);
         let mut piece = vec![0; PIECE];

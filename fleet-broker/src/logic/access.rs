@@ -92,7 +92,7 @@ const RESOURCE_RULES: [ResourceRule; 8] = [
         least: Role::Operator,
         verbs: &["create"],
         groups: &[GROUP],
-        resources: &["clusters/join", "clusters/revoke"],
+        resources: &["clusters/export", "clusters/join", "clusters/report", "clusters/revoke"],
     },
     ResourceRule { least: Role::Admin, verbs: &["*"], groups: &["*"], resources: &["*"] },
 ];

@@ -2,6 +2,7 @@
 //!
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
+pub mod carry;
 mod decide;
 mod freeze;
 pub mod messages;
@@ -35,6 +36,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::logic::occurrence::{Occurrence, Reason};
+use crate::logic::registry::failure::chain;
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 pub use freeze::FreezeRecord;
 
@@ -264,7 +266,7 @@ struct Signed {
 
 #[derive(Debug)]
 struct Release {
-    bytes: Vec<u8>,
+    bytes: Arc<[u8]>,
     verified: Verified<documents::Release>,
 }
 
@@ -282,6 +284,9 @@ struct Reported {
     kubernetes: String,
     agent: String,
     at: UnixSeconds,
+    /// When it was made, by the cluster's clock, if it came by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carried: Option<UnixSeconds>,
 }
 
 /// A stored document that cannot be taken up.
@@ -498,7 +503,7 @@ impl Fleet {
     /// A bundle whose release is not believed is kept with the reason, for whoever asks why nothing happens.
     fn release(&self, (tenant, name): &(Name, String), record: BundleRecord) -> Result<Release, String> {
         let verified = believe(&self.trust, tenant.as_str(), name, &record.release)?;
-        Ok(Release { bytes: record.release, verified })
+        Ok(Release { bytes: record.release.into(), verified })
     }
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
@@ -589,10 +594,4 @@ pub fn believe(
         return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
     }
     Ok(verified)
-}
-
-/// An error with all of its causes, in one sentence for people.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

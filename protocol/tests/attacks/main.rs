@@ -7,6 +7,7 @@ mod common;
 
 mod bombs;
 mod bytes;
+mod carry;
 mod enrolment;
 mod order;
 mod parameters;

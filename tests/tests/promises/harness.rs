@@ -225,7 +225,7 @@ impl Site {
         let asked = tokio::task::spawn_blocking(move || control::ask(&socket, &Request::Status));
         match asked.await?? {
             Reply::Status(status) => Ok(*status),
-            other @ (Reply::Done | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
+            other @ (Reply::Done | Reply::Report { .. } | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
         }
     }
 

@@ -7,6 +7,7 @@ mod api_away;
 mod arrives;
 mod bad_input;
 mod broken;
+mod carried;
 mod diagnosed;
 mod disk_full;
 mod fleet_keys;

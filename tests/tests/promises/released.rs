@@ -246,7 +246,7 @@ async fn ask(site: &Site, request: Request) -> Result<()> {
     let socket = site.state().control();
     match tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await?? {
         Reply::Done => Ok(()),
-        other @ (Reply::Status(_) | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
+        other @ (Reply::Status(_) | Reply::Report { .. } | Reply::Failed { .. }) => Err(anyhow!("{other:?}")),
     }
 }
 

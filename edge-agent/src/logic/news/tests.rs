@@ -80,7 +80,11 @@ fn holding(fleet: &Fleet, seq: u64) -> (Agent, Vec<u8>) {
 fn shown(effects: &[Effect]) -> Vec<&[u8]> {
     let held = effects.iter().filter_map(|effect| match effect {
         Effect::Publish { topic: Upward::Held, bytes } => Some(bytes.as_slice()),
-        Effect::Publish { .. } | Effect::Record(_) | Effect::Observe(_) | Effect::Execute { .. } => None,
+        Effect::Publish { .. }
+        | Effect::Record(_)
+        | Effect::Observe(_)
+        | Effect::Execute { .. }
+        | Effect::Judged(_) => None,
     });
     held.collect()
 }

@@ -41,6 +41,15 @@ pub enum Clusters {
         #[command(flatten)]
         hub: HubArguments,
     },
+    /// Take reports of a cluster without a link, which were carried here in a file of `edge-agent import` or `report`
+    Report {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Which hub
+        #[command(flatten)]
+        hub: HubArguments,
+    },
 }
 
 impl Clusters {
@@ -74,6 +83,7 @@ impl Clusters {
                 ))?;
                 Ok(())
             }
+            Self::Report { file, hub } => super::export::report(file, hub, context),
         }
     }
 }

@@ -272,7 +272,7 @@ fn no_folder(about: &'static str, folder: &Path) -> Option<Finding> {
 fn agent(state: &StateDir) -> Vec<Finding> {
     let status = match control::ask(&state.control(), &Request::Status) {
         Ok(Reply::Status(status)) => status,
-        Ok(Reply::Done | Reply::Failed { .. }) | Err(_) => {
+        Ok(Reply::Done | Reply::Failed { .. } | Reply::Report { .. }) | Err(_) => {
             let why = format!("does not answer at {}", state.control().display());
             let advice = "start it with `edge-agent run`, as the user who owns the folder";
             return vec![doctor::unknown("agent", "agent", &why, advice)];

@@ -73,6 +73,15 @@ pub enum CommandError {
     /// Backups.
     #[error(transparent)]
     Backup(#[from] fleet_broker::backup::BackupError),
+    /// A file that is carried by hand.
+    #[error("cannot use {file}")]
+    Carry {
+        /// Which file.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: protocol::carry::CarryError,
+    },
     /// The hub.
     #[error(transparent)]
     Hub(#[from] HubError),

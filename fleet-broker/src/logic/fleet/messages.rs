@@ -6,7 +6,7 @@ use protocol::{
     ids::{AppId, ClusterId, Digest},
     limits,
     order::Order,
-    time::Now,
+    time::{Now, UnixSeconds},
     topics::{Downward, Upward},
     verify::{self, ByCluster, Verified},
 };
@@ -52,7 +52,7 @@ impl Fleet {
         }
     }
 
-    fn verify<T: ByCluster>(&self, id: &ClusterId, bytes: &[u8]) -> Option<Verified<T>> {
+    pub(super) fn verify<T: ByCluster>(&self, id: &ClusterId, bytes: &[u8]) -> Option<Verified<T>> {
         let key = self.clusters.get(id)?.identity.as_ref()?;
         verify::by_cluster(&self.trust.root().fleet, id, key, bytes).ok()
     }
@@ -92,7 +92,7 @@ impl Fleet {
     /// Release envelopes are at hand: no blob is read for them.
     fn send_release(&self, id: &ClusterId, want: &Want, effects: &mut Vec<Effect>) {
         let known = self.bundles.values().flatten().find(|release| release.verified.digest() == want.target);
-        let bytes = known.map_or(&[][..], |release| release.bytes.as_slice());
+        let bytes = known.map_or(&[][..], |release| &*release.bytes);
         let start = usize::try_from(want.offset).unwrap_or(usize::MAX).min(bytes.len());
         let chunks = window(want.target, Encoding::Plain, bytes.len() as u64, start as u64, &bytes[start..]);
         let push = |chunk: &Chunk| Effect::Push(id.clone(), Downward::Blob, chunk.encode());
@@ -108,7 +108,21 @@ impl Fleet {
         if before.is_some_and(|before| before.is_newer_than(report)) {
             return self.acknowledge(id, effects);
         }
-        let held = Reported::new(before, report, now);
+        self.take_report(now, id, report, None, effects);
+    }
+
+    /// Takes a report that is not older than what is held: from the link, or made at a time and carried here.
+    pub(super) fn take_report(
+        &mut self,
+        now: Now,
+        id: &ClusterId,
+        report: &Report,
+        carried: Option<UnixSeconds>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let before = cluster.report.as_ref();
+        let held = Reported::new(before, report, now, carried);
         if before.is_some_and(|before| before.says_the_same(&held)) {
             cluster.report = Some(held);
             return self.heartbeat(now, id, effects);
@@ -119,7 +133,10 @@ impl Fleet {
         effects.push(Effect::Store(vec![held.document(id)]));
         effects.extend(news);
         cluster.report = Some(held);
-        self.acknowledge(id, effects);
+        // One that is away hears it when it connects and says the same again.
+        if cluster.connected {
+            self.acknowledge(id, effects);
+        }
         self.touch_reported(id, report, last);
     }
 
@@ -166,7 +183,7 @@ pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes
 
 impl Reported {
     /// What is held after `report`: in the journal's first life, or a new one, nothing that was held before counts.
-    fn new(before: Option<&Self>, report: &Report, now: Now) -> Self {
+    fn new(before: Option<&Self>, report: &Report, now: Now, carried: Option<UnixSeconds>) -> Self {
         let mut past = before.map(|before| before.past.clone()).unwrap_or_default();
         let same = before.filter(|before| before.journal == report.journal);
         if let (Some(before), None) = (before, same) {
@@ -189,10 +206,15 @@ impl Reported {
             order: report.order,
             apps,
             conditions: report.conditions.clone(),
-            clock_skew: report.clock.since(now.wall).max(now.wall.since(report.clock)),
+            // How long a report was on its way says nothing about clocks.
+            clock_skew: match carried {
+                Some(_) => before.map_or(0, |before| before.clock_skew),
+                None => report.clock.since(now.wall).max(now.wall.since(report.clock)),
+            },
             kubernetes: report.kubernetes.clone(),
             agent: report.agent.clone(),
             at: now.wall,
+            carried,
         }
     }
 
@@ -208,7 +230,7 @@ impl Reported {
     }
 
     /// Whether `report` is an older one of the same life, replayed or overtaken: neither number ever goes back.
-    fn is_newer_than(&self, report: &Report) -> bool {
+    pub(super) fn is_newer_than(&self, report: &Report) -> bool {
         self.journal == report.journal && (self.seq > report.report_seq || self.order > report.order)
     }
 

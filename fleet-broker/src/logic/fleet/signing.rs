@@ -151,7 +151,7 @@ impl Fleet {
         effects.push(Effect::Push(id.clone(), Downward::Ack, self.sign(Ack::TYPE, id, &ack)));
     }
 
-    fn head<'a>(
+    pub(super) fn head<'a>(
         &self,
         now: Now,
         id: &ClusterId,
@@ -178,7 +178,7 @@ impl Fleet {
         }
     }
 
-    fn sign(&self, kind: DocumentType, cluster: &ClusterId, document: &impl Serialize) -> Vec<u8> {
+    pub(super) fn sign(&self, kind: DocumentType, cluster: &ClusterId, document: &impl Serialize) -> Vec<u8> {
         let binding = cose::Binding { kind, fleet: &self.trust.root().fleet, cluster: Some(cluster) };
         cose::sign_one(binding, &codec::encode(document), &self.director)
     }

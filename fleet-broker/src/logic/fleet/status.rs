@@ -89,7 +89,8 @@ impl Fleet {
                 return;
             }
         }
-        status.last_report_time = cluster.report.as_ref().map(|report| time(report.at));
+        status.last_report_time =
+            cluster.report.as_ref().map(|report| time(report.carried.unwrap_or(report.at)));
         self.shown.clusters.insert(id.clone(), status.clone());
         effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
     }
@@ -371,6 +372,10 @@ fn conditions<'a>(
     let available = applications.available == applications.desired;
     let text = format!("{} of {} applications are available", applications.available, applications.desired);
     all.push(condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text));
+    if let Some(made) = report.carried {
+        let text = format!("reported by hand, as of {}", instant(made));
+        all.push(condition("Carried", true, "ReportCarried", text));
+    }
     let close = report.clock_skew <= limits::CLOCK_SKEW_SECONDS;
     let text = if close { String::new() } else { format!("{} s from the hub's", report.clock_skew) };
     all.push(condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text));

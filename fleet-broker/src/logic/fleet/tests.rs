@@ -1,6 +1,7 @@
 //! The fleet against clusters that check what they get as an agent would.
 
 mod bench;
+mod carrying;
 mod cluster;
 mod freezing;
 mod placing;

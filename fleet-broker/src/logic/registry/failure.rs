@@ -126,7 +126,7 @@ pub fn too_large(message: impl Into<String>) -> Failure {
 }
 
 /// An error with its causes: a Status has no other place for them.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::logic) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

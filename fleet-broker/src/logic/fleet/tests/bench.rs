@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::super::{
     Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, FreezeRecord, HoldRecord,
+    carry::{CarryRefusal, Export},
     recovery::{Record, Recovery},
 };
 use super::cluster::TestCluster;
@@ -229,6 +230,20 @@ impl Bench {
             self.carry_out(effect);
         }
         effects
+    }
+
+    /// Exports for a cluster.
+    pub(super) fn export(&mut self, name: &str, full: bool) -> Result<Export, CarryRefusal> {
+        let (export, effects) = self.fleet.export(self.now, &id(name), full);
+        effects.iter().for_each(|effect| self.carry_out(effect));
+        export
+    }
+
+    /// Takes reports that were carried here.
+    pub(super) fn carried(&mut self, name: &str, envelopes: &[Vec<u8>]) -> Result<usize, CarryRefusal> {
+        let (taken, effects) = self.fleet.carried_reports(self.now, &id(name), envelopes);
+        effects.iter().for_each(|effect| self.carry_out(effect));
+        taken
     }
 
     fn carry_out(&mut self, effect: &Effect) {

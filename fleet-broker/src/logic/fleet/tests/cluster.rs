@@ -6,7 +6,7 @@ use protocol::{
     codec,
     cose::{self, Binding},
     documents::{
-        Ack, AppReport, AppState, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
+        Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
         ObjectMessage, Rejection, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Nonce},
@@ -17,6 +17,7 @@ use protocol::{
     verify::{ByCluster, Trust, Verified},
 };
 
+use super::super::carry::Export;
 use super::bench::{DAY, START, fleet_id, key, trust};
 
 /// The half of an agent that talks to the hub. What it must not get fails the test.
@@ -126,6 +127,13 @@ impl TestCluster {
             Downward::Blob => self.chunks.push(Chunk::decode(bytes).unwrap()),
             Downward::Root | Downward::Ask => panic!("the hub sends no {topic:?} yet"),
         }
+    }
+
+    /// What somebody carried here comes.
+    pub(super) fn bring(&mut self, export: &Export) {
+        let head: Verified<CarryHead> = self.trust.director(&self.id, &export.head).unwrap();
+        self.awaited = Some(head.into_head());
+        self.take_desired(self.trust.director(&self.id, &export.desired).unwrap(), &export.desired);
     }
 
     fn take_head(&mut self, head: Verified<Head>) {
