@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use protocol::{
-    documents::{AppReport, Condition, ConditionStatus},
+    documents::{AppReport, AppState, Condition, ConditionStatus},
     ids::AppId,
     time::UnixSeconds,
 };
@@ -166,11 +166,13 @@ impl ConditionText {
     }
 }
 
+/// What is wrong, as the hub words it too: why a release is refused comes before what ails the one that runs.
 fn problem(report: &AppReport) -> Option<String> {
+    let rejected = report.rejected.as_ref();
+    let rejected = rejected.map(|rejected| format!("{}: {}", rejected.reason, rejected.message));
     let worst = report.worst.as_ref();
     let worst = worst.map(|worst| format!("{}: {}: {}", worst.object, worst.reason, worst.message));
-    let rejected = report.rejected.as_ref();
-    worst.or_else(|| rejected.map(|rejected| format!("{}: {}", rejected.reason, rejected.message)))
+    if report.state == AppState::Rejected { rejected.or(worst) } else { worst.or(rejected) }
 }
 
 impl fmt::Display for Status {

@@ -65,7 +65,8 @@ impl Watches {
     }
 }
 
-/// What the agent is told of an event; nothing of an interruption, which mends itself.
+/// What the agent is told of an event. An interruption mends itself; whether the API server is there at all has to be
+/// known.
 pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
     match event {
         WatchEvent::Listing => Some(Observation::Listing(kind)),
@@ -74,7 +75,7 @@ pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
         WatchEvent::Gone(meta) => Some(Observation::Gone(seen(meta))),
         WatchEvent::Lost(error) => {
             tracing::debug!(%kind, %error, "a watch was interrupted");
-            None
+            error.is_outage().then_some(Observation::Interrupted)
         }
     }
 }

@@ -125,10 +125,9 @@ impl Kind {
     /// By which fields its objects are selected.
     pub const fn selectable_fields(self) -> &'static [&'static str] {
         match self {
+            Kind::Assignment => ASSIGNMENT_FIELDS,
             Kind::Event => event::FIELDS,
-            Kind::Application | Kind::Assignment | Kind::Bundle | Kind::Cluster | Kind::Freeze => {
-                METADATA_FIELDS
-            }
+            Kind::Application | Kind::Bundle | Kind::Cluster | Kind::Freeze => METADATA_FIELDS,
         }
     }
 

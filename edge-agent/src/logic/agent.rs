@@ -83,7 +83,10 @@ pub struct Agent {
     pub(super) outage_times: u32,
     /// When the next permit of what is staged begins, in monotonic time.
     pub(super) permit_at: Option<Duration>,
-    pub(super) kubernetes: Version,
+    /// Version of the API server, as it said last; empty while it did not.
+    pub(super) kubernetes: String,
+    /// Asking for its version is also how to find out whether it is there, while there is nothing else to ask for.
+    pub(super) probe: Probe,
     pub(super) heartbeat_at: Duration,
     /// What is wrong with the journal.
     pub(super) journal_troubles: Vec<Condition>,
@@ -110,10 +113,10 @@ pub(super) struct Alarm {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Version {
-    Unknown,
+pub(super) enum Probe {
+    Due,
     Asked,
-    Known(String),
+    Answered,
 }
 
 #[derive(Debug)]
@@ -159,7 +162,8 @@ impl Agent {
             outage: None,
             outage_times: 0,
             permit_at: None,
-            kubernetes: Version::Unknown,
+            kubernetes: String::new(),
+            probe: Probe::Due,
             heartbeat_at: Duration::ZERO,
             journal_troubles: Vec::new(),
         };
@@ -313,6 +317,11 @@ impl Agent {
                 state.stale |= !known;
             }),
             Observation::Gone(seen) => self.each_named(&seen.object, |state| state.stale = true),
+            Observation::Interrupted => {
+                if self.probe == Probe::Answered {
+                    self.probe = Probe::Due;
+                }
+            }
         }
     }
 

@@ -70,6 +70,8 @@ pub enum Observation {
     Gone(Seen),
     /// The list is complete: what was not told is not there.
     Synced(Gvk),
+    /// A watch broke off as if the API server were away. What is missed meanwhile is told later.
+    Interrupted,
 }
 
 /// An object as a metadata-only watch sees it.

@@ -11,7 +11,7 @@ use protocol::{
 };
 
 use super::{
-    agent::{Agent, Running, STEP_BYTES, STEPS, Version, Work},
+    agent::{Agent, Probe, Running, STEP_BYTES, STEPS, Work},
     app::{self, App, Current, ParentState},
     entry::{Accepted, AppRow, Entry, Key, Owned, ReportRow, Row},
     event::{Effect, Parent, Step, StepId, object_ref},
@@ -183,8 +183,8 @@ impl Agent {
         if self.outage.as_ref().is_some_and(|failed| failed.retry_at > now.monotonic) {
             return;
         }
-        if self.kubernetes == Version::Unknown {
-            self.kubernetes = Version::Asked;
+        if self.probe == Probe::Due {
+            self.probe = Probe::Asked;
             self.execute(Running::Version, Step::Version, effects);
         }
         let (held, owned) = (self.hold().is_some(), self.owned());
@@ -395,10 +395,7 @@ impl Agent {
             apps: rows.iter().map(|row| row.report.clone()).collect(),
             conditions: self.conditions(),
             clock: now.wall,
-            kubernetes: match &self.kubernetes {
-                Version::Known(version) => version.clone(),
-                Version::Unknown | Version::Asked => String::new(),
-            },
+            kubernetes: self.kubernetes.clone(),
             agent: self.identity.version.to_owned(),
         };
         self.sign(&report)

@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use super::{
-    agent::{Agent, Running, Version, Work},
+    agent::{Agent, Probe, Running, Work},
     app::{App, Failed, Found, ObjectState, ParentState, refuse},
     backoff,
     entry::{Entry, Key, Owned, Row},
@@ -30,14 +30,14 @@ impl Agent {
             Running::Check(pack) => self.checked(now, pack, outcome, effects),
             Running::Version => {
                 // An API server that answers and does not tell is not asked again.
-                self.kubernetes = if outcome.outage().is_some() {
-                    Version::Unknown
-                } else if let Outcome::Version(version) = outcome {
-                    Version::Known(version)
-                } else {
-                    Version::Known(String::new())
-                };
-                self.outbox.gather(now.monotonic);
+                let away = outcome.outage().is_some();
+                self.probe = if away { Probe::Due } else { Probe::Answered };
+                if let Outcome::Version(version) = outcome
+                    && version != self.kubernetes
+                {
+                    self.kubernetes = version;
+                    self.outbox.gather(now.monotonic);
+                }
             }
         }
     }
@@ -255,3 +255,6 @@ fn owned(source: Digest, found: &Inspection, before: Option<&Owned>, now: UnixSe
     owned.heal(now);
     owned
 }
+
+#[cfg(test)]
+mod tests;

@@ -385,6 +385,19 @@ impl Hub {
         Ok(assignments.map_err(failed("list assignments"))?.items)
     }
 
+    /// One cluster, if it is registered.
+    pub async fn cluster(&self, name: &ClusterId) -> Result<Option<Cluster>, HubError> {
+        let cluster = Api::<Cluster>::all(self.client.clone()).get_opt(name.as_str()).await;
+        cluster.map_err(failed("read the cluster"))
+    }
+
+    /// How every application is on one cluster.
+    pub async fn assignments_of(&self, cluster: &ClusterId) -> Result<Vec<Assignment>, HubError> {
+        let selected = ListParams::default().fields(&format!("status.cluster={cluster}"));
+        let assignments = Api::<Assignment>::all(self.client.clone()).list(&selected).await;
+        Ok(assignments.map_err(failed("list assignments"))?.items)
+    }
+
     /// Makes a token, and a kubeconfig for its bearer. The hub gives neither a second time.
     pub async fn create_token(
         &self,

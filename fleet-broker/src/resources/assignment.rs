@@ -5,6 +5,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// By which fields assignments are selected: one cluster's, one application's, those that failed.
+pub const ASSIGNMENT_FIELDS: &[&str] =
+    &["metadata.name", "metadata.namespace", "status.application", "status.cluster", "status.state"];
+
 /// Nothing of an Assignment is anybody's to decide.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -18,6 +22,9 @@ use serde::{Deserialize, Serialize};
     status = "AssignmentStatus",
     derive = "PartialEq",
     category = "edgefleet",
+    selectable = ".status.application",
+    selectable = ".status.cluster",
+    selectable = ".status.state",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".status.cluster"),
     printcolumn(name = "Application", type_ = "string", json_path = ".status.application"),
     printcolumn(name = "Bundle", type_ = "string", json_path = ".status.bundle"),

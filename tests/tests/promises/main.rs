@@ -27,6 +27,7 @@ mod renewed;
 mod restored;
 mod resumed;
 mod revoked;
+mod same_truth;
 mod scaled;
 mod tenants;
 mod told;

@@ -20,7 +20,7 @@ use super::{
     Application, Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain,
     decide::approves,
     rollout::many,
-    status::{Fresh, instant, truth},
+    status::{ADOPTED, Fresh, instant, truth},
     told,
 };
 use crate::logic::occurrence::Reason;
@@ -370,7 +370,7 @@ impl Fleet {
             (_, false) => ("Known", self.found_text(cluster)),
         };
         let known = reason == "Known";
-        Some(Fresh { kind: "Adopted", status: truth(known), reason, message })
+        Some(Fresh { kind: ADOPTED, status: truth(known), reason, message })
     }
 
     fn found_text(&self, cluster: &Cluster) -> String {

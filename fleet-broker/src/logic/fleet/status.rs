@@ -14,7 +14,7 @@ use protocol::{
 
 use serde_json::Value;
 
-use super::{Cluster, Effect, Fleet, Revocation, Signed, rollout::Decision};
+use super::{Cluster, Effect, Fleet, Reported, Revocation, Signed, rollout::Decision};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
@@ -23,11 +23,24 @@ use crate::resources::{
 /// The condition that says whether a cluster is there.
 const CONNECTED: &str = "Connected";
 
+/// Why a cluster is not connected, and why it is not known how it is.
+const OFFLINE: &str = "Offline";
+
 /// The condition that says whether others changed what was applied.
 pub(super) const DRIFTED: &str = "Drifted";
 
+/// The condition that says, while a restored hub learns, whether what a cluster holds is known to it again.
+pub(super) const ADOPTED: &str = "Adopted";
+
 /// The condition that is there only while the key with which a cluster joined is revoked.
 const REVOKED: &str = "Revoked";
+
+/// The condition by which an agent says whether its API server answers.
+const KUBERNETES_READY: &str = "KubernetesReady";
+
+/// What the hub judges by itself: of these a cluster has no say.
+const JUDGED: [&str; 8] =
+    ["Joined", CONNECTED, REVOKED, "Synced", "Available", "Carried", "ClockSynced", ADOPTED];
 
 /// Statuses as they were last put out.
 #[derive(Debug, Default)]
@@ -43,6 +56,16 @@ pub(super) struct Fresh<'a> {
     pub(super) status: &'static str,
     pub(super) reason: &'a str,
     pub(super) message: String,
+}
+
+impl Fresh<'_> {
+    /// The condition of a cluster that is not heard: nobody knows, as Kubernetes says of a node's.
+    fn unheard(self, at: UnixSeconds) -> Self {
+        let Self { kind, status, message, .. } = self;
+        let colon = if message.is_empty() { "" } else { ": " };
+        let message = format!("{status} as of {}{colon}{message}", instant(at));
+        Fresh { kind, status: word(ConditionStatus::Unknown), reason: OFFLINE, message }
+    }
 }
 
 impl Fleet {
@@ -182,6 +205,15 @@ impl Fleet {
     }
 }
 
+impl Cluster {
+    /// When it was last heard, if it is not connected now. What came by hand is the newest there can be, and says of
+    /// itself how old it is.
+    fn unheard_since(&self) -> Option<UnixSeconds> {
+        let report = self.report.as_ref().filter(|report| !self.connected && report.carried.is_none())?;
+        Some(report.at)
+    }
+}
+
 fn first_app() -> AppId {
     AppId::new("0", "0").expect("digits are a name, and the first in order")
 }
@@ -238,7 +270,8 @@ fn assignment_status(
     let state = state(cluster, release);
     let rejected =
         report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
-    let worst = report.and_then(|report| report.worst.as_ref());
+    // A refused release has no objects there: what ails those of the one before is not why.
+    let worst = report.and_then(|report| report.worst.as_ref()).filter(|_| rejected.is_none());
     let message = match (rejected, worst) {
         (Some(rejected), _) => Some(format!("{}: {}", rejected.reason, rejected.message)),
         (None, Some(worst)) => Some(format!("{}: {}", worst.reason, worst.message)),
@@ -357,7 +390,7 @@ fn conditions<'a>(
         condition(
             CONNECTED,
             cluster.connected,
-            if cluster.connected { "LinkUp" } else { "Offline" },
+            if cluster.connected { "LinkUp" } else { OFFLINE },
             String::new(),
         ),
     ];
@@ -365,34 +398,54 @@ fn conditions<'a>(
         revocation.map(|revocation| condition(REVOKED, true, "KeyRevoked", revocation.reason.clone())),
     );
     let Some(report) = &cluster.report else { return all };
-    let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
-    let synced = told == Some(report.order) && applications.updated == applications.desired;
-    let text = format!("{} of {} applications are up to date", applications.updated, applications.desired);
-    all.push(condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text));
-    let available = applications.available == applications.desired;
-    let text = format!("{} of {} applications are available", applications.available, applications.desired);
-    all.push(condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text));
+    let heard = heard(cluster, report, applications);
+    match cluster.unheard_since() {
+        Some(at) => all.extend(heard.into_iter().map(|condition| condition.unheard(at))),
+        None => all.extend(heard),
+    }
     if let Some(made) = report.carried {
         let text = format!("reported by hand, as of {}", instant(made));
         all.push(condition("Carried", true, "ReportCarried", text));
     }
+    all
+}
+
+/// What a cluster's report says of it.
+fn heard<'a>(
+    cluster: &'a Cluster,
+    report: &'a Reported,
+    applications: ClusterApplications,
+) -> Vec<Fresh<'a>> {
+    let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
+    let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
+    let synced = told == Some(report.order) && applications.updated == applications.desired;
+    let text = format!("{} of {} applications are up to date", applications.updated, applications.desired);
+    let synced = condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text);
+    let available = applications.available == applications.desired;
+    let text = format!("{} of {} applications are available", applications.available, applications.desired);
+    let mut available =
+        condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text);
+    // An agent that does not see its cluster says what it saw last.
+    if report
+        .conditions
+        .iter()
+        .any(|own| own.kind == KUBERNETES_READY && own.status == ConditionStatus::False)
+    {
+        available.message = format!("{} as last seen: {}", available.status, available.message);
+        (available.status, available.reason) = (word(ConditionStatus::Unknown), "KubernetesNotReady");
+    }
     let close = report.clock_skew <= limits::CLOCK_SKEW_SECONDS;
     let text = if close { String::new() } else { format!("{} s from the hub's", report.clock_skew) };
-    all.push(condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text));
-    // What only the agent knows: its API server, a hold at the site, documents it refused. It speaks of nothing
-    // that the hub judges by itself.
-    let judged: Vec<&str> = all.iter().map(|condition| condition.kind).collect();
-    let own = report.conditions.iter().filter(|own| !judged.contains(&own.kind.as_str()));
-    let told: Vec<Fresh<'_>> = own
-        .map(|own| Fresh {
-            kind: &own.kind,
-            status: word(own.status),
-            reason: &own.reason,
-            message: own.message.clone(),
-        })
-        .collect();
-    all.extend(told);
-    all
+    let clock = condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text);
+    // What only the agent knows: its API server, a hold at the site, documents it refused.
+    let own = report.conditions.iter().filter(|own| !JUDGED.contains(&own.kind.as_str()));
+    let own = own.map(|own| Fresh {
+        kind: &own.kind,
+        status: word(own.status),
+        reason: &own.reason,
+        message: own.message.clone(),
+    });
+    [synced, available, clock].into_iter().chain(own).collect()
 }
 
 /// Conditions with the time of their last transition, taken from before where nothing changed.

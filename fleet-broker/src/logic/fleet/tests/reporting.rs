@@ -271,6 +271,15 @@ fn offline_is_a_state_of_its_own() {
     bench.disconnect("tower-1");
     bench.tick();
     assert_eq!(bench.condition("tower-1", "Connected").0, "False");
+    for (name, status) in [("tower-1", "Unknown"), ("tower-2", "True")] {
+        for kind in ["Synced", "Available", "ClockSynced"] {
+            assert_eq!(bench.condition(name, kind).0, status, "{kind} of {name}");
+        }
+    }
+    let shown = &bench.statuses[&id("tower-1")].conditions;
+    let available = shown.iter().find(|one| one.type_ == "Available").unwrap();
+    let expected = "True as of 2027-01-15T08:00:00Z: 1 of 1 applications are available";
+    assert_eq!((available.reason.as_str(), available.message.as_str()), ("Offline", expected));
     assert_eq!(bench.state("tower-1"), Some(AssignmentState::Updated), "what it said last still stands");
     let counts = |bench: &Bench| {
         let counts = bench.applications[&app("gateway")].clusters.unwrap();
@@ -290,6 +299,7 @@ fn offline_is_a_state_of_its_own() {
     bench.report("tower-1");
     bench.settle();
     assert_eq!(bench.reason("gateway"), "Complete: 2 of 2 clusters are available");
+    assert_eq!(bench.condition("tower-1", "Available").0, "True");
     bench.handle(Event::Cluster(id("tower-1"), None));
     assert_eq!(bench.state("tower-1"), None);
 }
