@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use fleet_broker::resources::AssignmentState;
+use tests::wait_for;
 
-use crate::harness::Site;
+use crate::harness::{APPLICATION, SOON, Site};
 
 /// One more than may be deleted at once, whatever the share of it.
 const TOO_MANY: usize = 11;
@@ -46,6 +47,34 @@ async fn a_namesake_is_not_deleted() -> Result<()> {
     let found = site.get("configmap", "dropped").await?;
     ensure!(found["data"]["by"] == "hand", "{found:#}");
     Ok(())
+}
+
+/// Whatever its cluster cannot reach meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_to_go_is_shown_until_it_is_gone() -> Result<()> {
+    let mut site = Site::start("leaving").await?;
+    let bundle = site.publish(APPLICATION, &manifests(&site.name, &["kept"])).await?;
+    let name = site.place(&bundle).await?;
+    site.assigned(&name, AssignmentState::Updated).await?;
+
+    site.api.cut();
+    site.remove(&bundle).await?;
+    site.assigned(&name, AssignmentState::Removing).await?;
+    site.link.cut();
+    site.is_offline().await?;
+    site.assigned(&name, AssignmentState::Removing).await?;
+    site.get("configmap", "kept").await?;
+
+    site.api.restore();
+    site.gone("configmap", "kept").await?;
+    site.assigned(&name, AssignmentState::Removing).await?;
+    site.link.restore();
+    wait_for("the end of the assignment", SOON, async || {
+        let shown = site.operator.assignments().await?;
+        ensure!(shown.is_empty(), "{shown:#?}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
