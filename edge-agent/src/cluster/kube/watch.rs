@@ -9,7 +9,7 @@ use std::{
 
 use http::Method;
 use http_body_util::BodyExt;
-use kube::client::Body;
+use hyper::body::Incoming;
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::timeout;
 
@@ -257,7 +257,7 @@ impl Metadata {
 
 /// The lines of a body, as they come.
 struct Lines {
-    body: Body,
+    body: Incoming,
     buffer: Vec<u8>,
 }
 
