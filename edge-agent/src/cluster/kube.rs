@@ -7,19 +7,18 @@ mod watch;
 
 use std::{cell::RefCell, collections::BTreeMap, error::Error, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::stream::{self, LocalBoxStream, StreamExt};
 use http::{
     HeaderValue, Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use kube::{Client, client::Body};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde::Deserialize;
@@ -108,7 +107,7 @@ impl KubeCluster {
     /// Must be called on a tokio runtime. Client certificates are read here, once: after
     /// [`ClusterError::Unauthorized`] read the access anew.
     pub fn new(access: Access) -> Result<Self, ConnectError> {
-        let client = client(&access)?;
+        let client = Client::new(connector(&access)?, "default");
         let api = Api { client, server: access.server, identity: access.identity, kinds: RefCell::default() };
         Ok(Self { api: Rc::new(api) })
     }
@@ -226,7 +225,7 @@ impl Api {
     /// Reads the answer about one object.
     async fn object<T: for<'de> Deserialize<'de>>(
         &self,
-        answer: http::Response<Incoming>,
+        answer: http::Response<Body>,
         object: &ObjectRef,
         verb: Verb,
     ) -> Result<T, ClusterError> {
@@ -240,7 +239,7 @@ impl Api {
     }
 
     /// Reads the answer about a kind.
-    async fn accept(&self, answer: http::Response<Incoming>, kind: &Gvk) -> Result<Vec<u8>, ClusterError> {
+    async fn accept(&self, answer: http::Response<Body>, kind: &Gvk) -> Result<Vec<u8>, ClusterError> {
         success(answer).await?.map_err(|status| {
             self.forget_if_unserved(&status, kind);
             if status.code == 404 {
@@ -304,7 +303,7 @@ impl Api {
         path: &str,
         accept: &'static str,
         body: Option<(&'static str, Vec<u8>)>,
-    ) -> Result<http::Response<Incoming>, ClusterError> {
+    ) -> Result<http::Response<Body>, ClusterError> {
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.server))
@@ -316,16 +315,13 @@ impl Api {
         let body = match body {
             Some((content_type, body)) => {
                 request = request.header(CONTENT_TYPE, content_type);
-                Full::from(body)
+                Body::from(body)
             }
-            None => Full::default(),
+            None => Body::empty(),
         };
         let request =
             request.body(body).map_err(|error| ClusterError::Unexpected { message: error.to_string() })?;
-        self.client
-            .request(request)
-            .await
-            .map_err(|error| ClusterError::Unavailable { message: chain(&error) })
+        self.client.send(request).await.map_err(|error| ClusterError::Unavailable { message: chain(&error) })
     }
 
     fn authorization(&self) -> Result<Option<HeaderValue>, ClusterError> {
@@ -368,9 +364,9 @@ struct Named {
     resource: Resource,
 }
 
-type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Connector = legacy::Client<HttpsConnector<HttpConnector>, Body>;
 
-fn client(access: &Access) -> Result<Client, ConnectError> {
+fn connector(access: &Access) -> Result<Connector, ConnectError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -428,7 +424,7 @@ fn certificates(
 }
 
 /// The body of an answer: what was asked for, or why not.
-async fn success(answer: http::Response<Incoming>) -> Result<Result<Vec<u8>, Status>, ClusterError> {
+async fn success(answer: http::Response<Body>) -> Result<Result<Vec<u8>, Status>, ClusterError> {
     let code = answer.status();
     let body = Limited::new(answer.into_body(), MAX_OBJECT_BYTES).collect().await.map_err(|error| {
         if error.downcast_ref::<LengthLimitError>().is_some() {

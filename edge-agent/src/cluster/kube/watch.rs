@@ -9,7 +9,7 @@ use std::{
 
 use http::Method;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use kube::client::Body;
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::timeout;
 
@@ -257,7 +257,7 @@ impl Metadata {
 
 /// The lines of a body, as they come.
 struct Lines {
-    body: Incoming,
+    body: Body,
     buffer: Vec<u8>,
 }
 
