@@ -40,8 +40,9 @@ pub const MAX_BYTES: u64 = 1 << 30;
 /// written over and over, as a report's, reaches the file once; 4 MiB of log is still read back in a moment.
 const CHECKPOINT_PAGES: u32 = 1000;
 
-/// Pages kept in memory, in KiB. Rows are read once, at start.
-const CACHE_KIB: i64 = 256;
+/// Pages kept in memory, in KiB: those that one row after another is written to. Rows are read once, at start, and
+/// content in passing.
+const CACHE_KIB: i64 = 64;
 
 /// Bytes of a row's checksum: a flip goes unnoticed once in 2^64.
 const SUM_BYTES: usize = 8;

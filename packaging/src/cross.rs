@@ -22,7 +22,8 @@ const ZIG: &str = "0.15.2";
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
 /// What the journal never uses of SQLite: full-text search, spatial indexes, statistics, checks of a C program's
-/// arguments, and loading of libraries. 340 KB.
+/// arguments, and loading of libraries, 340 KB; JSON, other encodings, authorization, tracing and what else can be left
+/// out of an amalgamation, 110 KB; and the 48 KB of memory that it would set aside for small allocations.
 const SQLITE_FLAGS: &[&str] = &[
     "-USQLITE_ENABLE_API_ARMOR",
     "-USQLITE_ENABLE_COLUMN_METADATA",
@@ -34,7 +35,35 @@ const SQLITE_FLAGS: &[&str] = &[
     "-USQLITE_ENABLE_RTREE",
     "-USQLITE_ENABLE_STAT4",
     "-USQLITE_SOUNDEX",
+    "-DSQLITE_OMIT_AUTHORIZATION",
+    "-DSQLITE_OMIT_AUTOVACUUM",
+    "-DSQLITE_OMIT_COMPILEOPTION_DIAGS",
+    "-DSQLITE_OMIT_COMPLETE",
+    "-DSQLITE_OMIT_DECLTYPE",
+    "-DSQLITE_OMIT_DEPRECATED",
+    "-DSQLITE_OMIT_DESERIALIZE",
+    "-DSQLITE_OMIT_GET_TABLE",
+    "-DSQLITE_OMIT_INCRBLOB",
+    "-DSQLITE_OMIT_INTEGRITY_CHECK",
+    "-DSQLITE_OMIT_JSON",
     "-DSQLITE_OMIT_LOAD_EXTENSION",
+    "-DSQLITE_OMIT_LOCALTIME",
+    "-DSQLITE_OMIT_LOOKASIDE",
+    "-DSQLITE_OMIT_PROGRESS_CALLBACK",
+    "-DSQLITE_OMIT_SHARED_CACHE",
+    "-DSQLITE_OMIT_TCL_VARIABLE",
+    "-DSQLITE_OMIT_TRACE",
+    "-DSQLITE_OMIT_UTF16",
+    "-DSQLITE_UNTESTABLE",
+];
+
+/// Of Zstandard's decoder one loop for each step rather than several that are fast on different processors: what it
+/// unpacks came over a slow link.
+const ZSTD_FLAGS: &[&str] = &[
+    "-DDYNAMIC_BMI2=0",
+    "-DHUF_FORCE_DECOMPRESS_X1=1",
+    "-DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT=1",
+    "-DZSTD_NO_INLINE=1",
 ];
 
 /// The standard library is built with the agent, so that it is as small and has no tables for unwinding either: a
@@ -45,7 +74,7 @@ const STANDARD_LIBRARY: &[&str] = &["-Zbuild-std=std,panic_abort", "-Zbuild-std-
 const RUST_FLAGS: &str = "-C force-unwind-tables=no -C link-self-contained=no";
 
 /// The same for what is written in C.
-const C_FLAGS: &str = "-fno-unwind-tables -fno-asynchronous-unwind-tables";
+const C_FLAGS: &[&str] = &["-fno-unwind-tables", "-fno-asynchronous-unwind-tables"];
 
 /// The machines that are built for.
 const MACHINES: [Machine; 2] = [Machine::Aarch64, Machine::X86_64];
@@ -201,7 +230,10 @@ fn compile(workspace: &Path, tools: &Path, target: &Path) -> Result<()> {
     cargo.env("PATH", path).env("CARGO_TARGET_DIR", target).env("LIBSQLITE3_FLAGS", SQLITE_FLAGS.join(" "));
     // What these keep besides is bounded with the rest.
     cargo.env("ZIG_GLOBAL_CACHE_DIR", target.join("zig")).env("CARGO_ZIGBUILD_CACHE_DIR", target.join("zig"));
-    cargo.env("RUSTFLAGS", RUST_FLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS").env("CFLAGS", C_FLAGS);
+    cargo
+        .env("RUSTFLAGS", RUST_FLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("CFLAGS", [C_FLAGS, ZSTD_FLAGS].concat().join(" "));
     match run(&cargo, "", false) {
         Ok(_) => Ok(()),
         Err(error) => {

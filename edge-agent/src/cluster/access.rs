@@ -3,6 +3,8 @@
 //! Of a kubeconfig only what a machine can use by itself is taken. Plugins that run commands, passwords and
 //! unverified TLS are refused by name rather than passed over.
 
+mod kubeconfig;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -10,9 +12,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use self::kubeconfig::{Cluster, Context, Kubeconfig, Named, User};
 
 /// Largest file read for access. A kubeconfig of k3s is 3 KB; a CA bundle may be some hundred.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -102,7 +105,7 @@ impl Access {
         let file = File::read(path)?;
         let context = context.or(file.config.current_context.as_deref()).unwrap_or_default();
         let chosen: &Context = match file.config.contexts.iter().find(|one| one.name == context) {
-            Some(found) => &found.context,
+            Some(found) => &found.value,
             None => return Err(file.unknown_context(context)),
         };
         let cluster = file.config.clusters.iter().find(|one| one.name == chosen.cluster);
@@ -159,72 +162,6 @@ impl Identity {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Kubeconfig {
-    current_context: Option<String>,
-    #[serde(default)]
-    contexts: Vec<NamedContext>,
-    #[serde(default)]
-    clusters: Vec<NamedCluster>,
-    #[serde(default)]
-    users: Vec<NamedUser>,
-}
-
-#[derive(Deserialize)]
-struct NamedContext {
-    name: String,
-    context: Context,
-}
-
-#[derive(Deserialize)]
-struct Context {
-    cluster: String,
-    #[serde(default)]
-    user: String,
-}
-
-#[derive(Deserialize)]
-struct NamedCluster {
-    name: String,
-    cluster: Cluster,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Cluster {
-    server: String,
-    certificate_authority: Option<PathBuf>,
-    certificate_authority_data: Option<String>,
-    #[serde(default)]
-    insecure_skip_tls_verify: bool,
-    tls_server_name: Option<String>,
-    proxy_url: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    name: String,
-    user: User,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-struct User {
-    client_certificate: Option<PathBuf>,
-    client_certificate_data: Option<String>,
-    client_key: Option<PathBuf>,
-    client_key_data: Option<String>,
-    token: Option<String>,
-    #[serde(rename = "tokenFile")]
-    token_file: Option<PathBuf>,
-    username: Option<String>,
-    exec: Option<serde::de::IgnoredAny>,
-    auth_provider: Option<serde::de::IgnoredAny>,
-    #[serde(rename = "as")]
-    impersonate: Option<String>,
-}
-
 /// A kubeconfig and where it came from, which relative paths and errors need.
 struct File<'a> {
     path: &'a Path,
@@ -235,16 +172,14 @@ impl<'a> File<'a> {
     fn read(path: &'a Path) -> Result<Self, AccessError> {
         let bytes = Zeroizing::new(read(path)?);
         let text = std::str::from_utf8(&bytes).map_err(|error| not_text(path, error))?;
-        // A line shown beside its error would put a token or a key into logs.
-        let syntax = |error: serde_saphyr::Error| error.without_snippet().to_string();
-        let config = serde_saphyr::from_str(text)
-            .map_err(|error| AccessError::Syntax { path: path.into(), message: syntax(error) })?;
+        let config = Kubeconfig::parse(text)
+            .map_err(|error| AccessError::Syntax { path: path.into(), message: error.to_string() })?;
         Ok(Self { path, config })
     }
 
-    fn access(&self, named: &NamedCluster, identity: Identity) -> Result<Access, AccessError> {
+    fn access(&self, named: &Named<Cluster>, identity: Identity) -> Result<Access, AccessError> {
         let field = |field: &str| format!("clusters[{}].cluster.{field}", named.name);
-        let cluster = &named.cluster;
+        let cluster = &named.value;
         if cluster.insecure_skip_tls_verify {
             let problem =
                 "whoever answers could read and change everything; give certificate-authority-data instead";
@@ -274,12 +209,12 @@ impl<'a> File<'a> {
         })
     }
 
-    fn identity(&self, named: &NamedUser) -> Result<Identity, AccessError> {
+    fn identity(&self, named: &Named<User>) -> Result<Identity, AccessError> {
         let field = |field: &str| format!("users[{}].user.{field}", named.name);
-        let user = &named.user;
+        let user = &named.value;
         for (present, name) in [
-            (user.exec.is_some(), "exec"),
-            (user.auth_provider.is_some(), "auth-provider"),
+            (user.exec, "exec"),
+            (user.auth_provider, "auth-provider"),
             (user.username.is_some(), "username"),
             (user.impersonate.is_some(), "as"),
         ] {

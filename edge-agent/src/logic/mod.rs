@@ -8,6 +8,7 @@ pub mod carry;
 pub mod entry;
 pub mod event;
 pub mod health;
+mod instant;
 mod news;
 pub mod object;
 pub mod owned;

@@ -9,9 +9,9 @@ use protocol::{
     },
     ids::{AppId, Digest},
     limits,
-    time::UnixSeconds,
 };
 
+pub use super::instant::instant;
 use super::{
     app::{App, Current, ObjectState},
     entry::ReportRow,
@@ -89,12 +89,6 @@ pub fn cut(text: &str) -> String {
         end -= 1;
     }
     text[..end].to_owned()
-}
-
-/// A time as people read it (RFC 3339).
-pub fn instant(at: UnixSeconds) -> String {
-    let seconds = i64::try_from(at.0).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| at.to_string(), |time| time.to_string())
 }
 
 /// An error with all of its causes.

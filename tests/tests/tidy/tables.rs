@@ -67,6 +67,11 @@ pub(crate) const OUTSIDE: &[Outside] = &[
         within: "edge-agent",
         known_to: &["edge-agent/src/cluster/kube"],
     },
+    Outside {
+        crates: &["granit_parser"],
+        within: "edge-agent",
+        known_to: &["edge-agent/src/cluster/access"],
+    },
     Outside { crates: &["rcgen"], within: "edge-agent", known_to: &["edge-agent/src/enrol"] },
     Outside { crates: &["rumqttc"], within: "edge-agent", known_to: &["edge-agent/src/link"] },
     Outside { crates: &["rusqlite"], within: "edge-agent", known_to: &["edge-agent/src/journal"] },
