@@ -19,6 +19,7 @@ mod cluster;
 mod decode;
 mod field;
 mod freeze;
+mod preview;
 mod schema;
 mod structural;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use cluster::*;
 pub use decode::{Decoded, FieldPath, Segment};
 pub use field::FieldError;
 pub use freeze::*;
+pub use preview::*;
 pub use validate::Validate;
 
 /// The API group of everything the hub serves.

@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Preview;
+
 /// Nothing of an Assignment is anybody's to decide.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -50,6 +52,9 @@ pub struct AssignmentStatus {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What applying it would do, where the cluster only looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
     /// Since when it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -70,4 +75,6 @@ pub enum AssignmentState {
     Rejected,
     /// The cluster was offline or on hold before it was sent.
     Deferred,
+    /// The cluster looks at it, and changes nothing.
+    Observed,
 }

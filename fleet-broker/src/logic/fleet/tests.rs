@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod freezing;
+mod observing;
 mod placing;
 mod recovering;
 mod removing;

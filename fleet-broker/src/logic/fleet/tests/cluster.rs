@@ -7,7 +7,7 @@ use protocol::{
     cose::{self, Binding},
     documents::{
         Ack, AppReport, AppState, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
-        ObjectMessage, Rejection, ReleaseRef, Report,
+        ObjectMessage, Preview, Rejection, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Nonce},
     keys::SigningKey,
@@ -46,6 +46,8 @@ pub(super) struct TestCluster {
     pub(super) shows: Option<Vec<u8>>,
     /// How whatever it runs does.
     pub(super) mood: AppState,
+    /// Versions of documents that its agent knows.
+    pub(super) documents: Vec<u16>,
     pub(super) apps: BTreeMap<AppId, (u64, AppReport)>,
     pub(super) acks: Vec<Ack>,
     pub(super) chunks: Vec<Chunk>,
@@ -73,6 +75,7 @@ impl TestCluster {
             incarnation: None,
             shows: None,
             mood: AppState::Available,
+            documents: vec![1],
             apps: BTreeMap::new(),
             acks: Vec::new(),
             chunks: Vec::new(),
@@ -103,7 +106,7 @@ impl TestCluster {
         self.sign(&Hello {
             cluster: self.id.clone(),
             journal: self.journal,
-            documents: vec![1],
+            documents: self.documents.clone(),
             root_version: 1,
             incarnation: self.incarnation,
             order: self.held.map(|held| held.order).unwrap_or_default(),
@@ -222,7 +225,8 @@ impl TestCluster {
             | AppState::Applying
             | AppState::Progressing
             | AppState::Removing
-            | AppState::Removed => ConditionStatus::Unknown,
+            | AppState::Removed
+            | AppState::Observed => ConditionStatus::Unknown,
         };
         AppReport {
             app: app.clone(),
@@ -244,6 +248,7 @@ impl TestCluster {
             worst,
             counts: Counts::default(),
             drift: Vec::new(),
+            preview: (self.mood == AppState::Observed).then(|| Preview { change: 2, ..Preview::default() }),
         }
     }
 
