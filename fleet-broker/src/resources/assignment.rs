@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Preview;
+
 /// Nothing of an Assignment is anybody's to decide.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -50,6 +52,9 @@ pub struct AssignmentStatus {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What applying it would do, where the cluster only looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
     /// Since when it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -72,4 +77,6 @@ pub enum AssignmentState {
     Deferred,
     /// The cluster was told to remove it, and has not yet said that it did.
     Removing,
+    /// The cluster looks at it, and changes nothing.
+    Observed,
 }

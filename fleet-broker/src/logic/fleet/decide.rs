@@ -115,6 +115,8 @@ impl Fleet {
             if let Some((name, freeze)) = self.frozen(id, &state.labels) {
                 let (name, reason) = (name.clone(), freeze.reason.clone());
                 change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
+            } else if wanted.is_some_and(|wanted| !state.reads(wanted)) {
+                change.unread += 1;
             } else if let Some(wanted) = wanted {
                 change.install.insert(cluster.clone(), wanted.clone());
             } else {
@@ -150,6 +152,7 @@ impl Fleet {
             placed: change.placed,
             told: counts.desired,
             available: counts.available,
+            observed: counts.observed,
             failed: counts.failed,
             offline: counts.offline,
             removed_before: before.map_or(0, |removals| removals.unapproved),

@@ -17,6 +17,8 @@ pub struct Change {
     pub install: BTreeMap<ClusterId, DesiredRelease>,
     /// Clusters that shall no longer run it.
     pub remove: BTreeSet<ClusterId>,
+    /// Clusters whose agents did not say that they know what they would be told.
+    pub unread: u64,
     /// Clusters that would be among these, were they not frozen.
     pub frozen: Option<Frozen>,
 }
@@ -43,6 +45,8 @@ pub struct View {
     pub told: u64,
     /// Clusters that run what they were told, and are healthy.
     pub available: u64,
+    /// Clusters that look at it, as they were told, and do not run it.
+    pub observed: u64,
     /// Clusters on which it failed or was refused.
     pub failed: u64,
     /// Clusters that cannot be reached now.
@@ -113,13 +117,21 @@ pub fn advance(change: &Change, view: View) -> Decision {
         let reason = format!("{what}, frozen by {name} ({reason}): lift it with edgefleet unfreeze {name}");
         return Decision::Hold { reason, waits: Waits::Freeze };
     }
-    let View { told, available, failed, offline, .. } = view;
+    if change.unread > 0 {
+        let what = many(change.unread, "cluster waits", "clusters wait");
+        let why = "whose agents are away or know no other mode than Enforce: connect them, or upgrade them";
+        return Decision::Hold { reason: format!("{what}, {why}"), waits: Waits::Clusters };
+    }
+    let View { told, available, observed, failed, offline, .. } = view;
     match () {
         () if failed > 0 => {
             Decision::Hold { reason: format!("{failed} of {told} clusters failed"), waits: Waits::Failed }
         }
         () if available == told => {
             Decision::Complete { reason: format!("{told} of {told} clusters are available") }
+        }
+        () if observed > 0 && available + observed == told => {
+            Decision::Complete { reason: format!("{observed} of {told} clusters look at it") }
         }
         () => {
             let away = match offline {
@@ -163,6 +175,7 @@ mod tests {
     #[test]
     fn removals_beyond_their_share_and_empty_selectors_wait() {
         let view = View {
+            observed: 0,
             fleet: 1000,
             placed: 500,
             told: 510,

@@ -14,7 +14,7 @@ use protocol::{
 
 use serde_json::Value;
 
-use super::{Cluster, Effect, Fleet, Revocation, Signed, rollout::Decision};
+use super::{Cluster, Effect, Fleet, Revocation, Signed, preview, rollout::Decision};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
@@ -158,7 +158,9 @@ impl Fleet {
                 continue;
             };
             let before = self.shown.applications.get(id);
-            let status = application_status(now, application.generation, self.counts(id), decision, before);
+            let mut status =
+                application_status(now, application.generation, self.counts(id), decision, before);
+            status.preview = self.previewed(id);
             if before != Some(&status) {
                 self.shown.applications.insert(id.clone(), status.clone());
                 effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
@@ -176,6 +178,7 @@ impl Fleet {
             counts.updated += u64::from(runs(cluster, release));
             counts.available += u64::from(state == AssignmentState::Updated);
             counts.failed += u64::from(matches!(state, AssignmentState::Failed | AssignmentState::Rejected));
+            counts.observed += u64::from(state == AssignmentState::Observed);
             counts.offline += u64::from(!cluster.connected);
         }
         counts
@@ -219,6 +222,7 @@ fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
     }
     match report.state {
         AppState::Available => AssignmentState::Updated,
+        AppState::Observed => AssignmentState::Observed,
         AppState::Applying | AppState::Progressing => AssignmentState::Applying,
         AppState::Degraded => AssignmentState::Failed,
         AppState::Rejected => AssignmentState::Rejected,
@@ -239,8 +243,10 @@ fn assignment_status(
     let rejected =
         report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
     let worst = report.and_then(|report| report.worst.as_ref());
+    let previewed = report.filter(|_| state == AssignmentState::Observed);
     let message = match (rejected, worst) {
         (Some(rejected), _) => Some(format!("{}: {}", rejected.reason, rejected.message)),
+        (None, _) if previewed.is_some() => previewed.and_then(preview::message),
         (None, Some(worst)) => Some(format!("{}: {}", worst.reason, worst.message)),
         (None, None) => waiting(report),
     };
@@ -264,6 +270,7 @@ fn assignment_status(
         conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
         worst_object: worst.map(|worst| worst.object.clone()),
         message,
+        preview: report.and_then(preview::preview),
         since: Some(since(now, state, before)),
     }
 }
@@ -289,6 +296,7 @@ fn removing_status(
         conditions: Vec::new(),
         worst_object: worst.map(|worst| worst.object.clone()),
         message: worst.map(|worst| format!("{}: {}", worst.reason, worst.message)),
+        preview: None,
         since: Some(since(now, state, before)),
     }
 }
@@ -331,8 +339,14 @@ fn cluster_status(
         updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
         available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
+        observed: count(&[AssignmentState::Observed]),
     };
-    let conditions = conditions(cluster, revocation, applications);
+    let looked_at = |release: &&DesiredRelease| state(cluster, release) == AssignmentState::Observed;
+    let settled = |is: fn(&Cluster, &DesiredRelease) -> bool| {
+        releases.iter().all(|release| is(cluster, release) || looked_at(&release))
+    };
+    let settled = [settled(runs), settled(is_healthy)];
+    let conditions = conditions(cluster, revocation, applications, settled);
     let conditions: Vec<Fresh<'_>> = conditions.into_iter().chain(adopted).collect();
     ClusterStatus {
         conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
@@ -349,6 +363,7 @@ fn conditions<'a>(
     cluster: &'a Cluster,
     revocation: Option<&Revocation>,
     applications: ClusterApplications,
+    [updated, available]: [bool; 2],
 ) -> Vec<Fresh<'a>> {
     let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let joined = cluster.identity.is_some();
@@ -366,11 +381,15 @@ fn conditions<'a>(
     );
     let Some(report) = &cluster.report else { return all };
     let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
-    let synced = told == Some(report.order) && applications.updated == applications.desired;
-    let text = format!("{} of {} applications are up to date", applications.updated, applications.desired);
+    let synced = told == Some(report.order) && updated;
+    let looked_at = match applications.observed {
+        0 => String::new(),
+        observed => format!(", {observed} are only looked at"),
+    };
+    let ClusterApplications { desired, updated, .. } = applications;
+    let text = format!("{updated} of {desired} applications are up to date{looked_at}");
     all.push(condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text));
-    let available = applications.available == applications.desired;
-    let text = format!("{} of {} applications are available", applications.available, applications.desired);
+    let text = format!("{} of {desired} applications are available{looked_at}", applications.available);
     all.push(condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text));
     if let Some(made) = report.carried {
         let text = format!("reported by hand, as of {}", instant(made));
@@ -430,12 +449,20 @@ fn application_status(
         Decision::Complete { reason } => (resources::Decision::Complete, reason),
     };
     let available = counts.available == counts.desired;
-    let text = format!("{} of {} clusters are available", counts.available, counts.desired);
+    let looked_at = counts.observed > 0 && counts.available + counts.observed == counts.desired;
+    let text = match counts.observed {
+        0 => format!("{} of {} clusters are available", counts.available, counts.desired),
+        observed => format!("{observed} of {} clusters look at it", counts.desired),
+    };
     let fresh = [
         Fresh {
             kind: "Available",
-            status: truth(available && counts.desired > 0),
-            reason: if available { "Healthy" } else { "Unhealthy" },
+            status: if looked_at { "Unknown" } else { truth(available && counts.desired > 0) },
+            reason: match (looked_at, available) {
+                (true, _) => "Observed",
+                (false, true) => "Healthy",
+                (false, false) => "Unhealthy",
+            },
             message: text,
         },
         Fresh {
@@ -454,6 +481,7 @@ fn application_status(
         clusters: Some(counts),
         decision: Some(word),
         reason: Some(reason.clone()),
+        preview: None,
     }
 }
 

@@ -1,0 +1,129 @@
+//! A cluster that runs things already is looked at before anything is taken over: what would change is told, nothing
+//! is changed, and objects are taken over when an operator says which.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use edgefleet::bundle::Bundle;
+use fleet_broker::resources::{AssignmentState, AssignmentStatus, PreviewCounts};
+use protocol::documents::Adopt;
+use serde_json::{Value, json};
+
+use crate::harness::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_already_is_looked_at_and_taken_over_when_told() -> Result<()> {
+    let mut site = Site::start("observed").await?;
+    run_by_hand(&site).await?;
+    let before = versions(&site).await?;
+    let bundle = publish(&mut site).await?;
+
+    // What would change is told, object by object.
+    site.place_in(&bundle, json!({"mode": "DryRun"})).await?;
+    let shown = previewed(&site, "DryRun", counts(0, 1, 1, 2, 1)).await?;
+    let told = ["WouldConflict", "WouldChange", "WouldCreate"];
+    ensure!(said(&shown, "held") == [told[0], ".data.a held by kubectl-create"], "{shown:#?}");
+    ensure!(said(&shown, "more") == [told[1], ".data.b"], "{shown:#?}");
+    ensure!(said(&shown, "new") == [told[2], "it is not there"], "{shown:#?}");
+    ensure!(shown.message.as_deref() == Some("1 to create, 1 to change, 2 to adopt, 1 in conflict"));
+    ensure!(condition(&shown, "Drifted") == ["True", "WouldChange"], "{shown:#?}");
+    ensure!(condition(&shown, "Available")[0] == "False", "what is not there is not available: {shown:#?}");
+    ensure!(versions(&site).await? == before, "a dry run changed something");
+    fleet_is_told(&site).await?;
+
+    // What differs is told as it comes, and stays.
+    site.place_in(&bundle, json!({"mode": "Observe"})).await?;
+    let shown = previewed(&site, "Observed", counts(0, 1, 1, 2, 1)).await?;
+    ensure!(said(&shown, "new")[0] == "Missing" && said(&shown, "more")[0] == "Differs", "{shown:#?}");
+    let after = versions(&site).await?;
+    ensure!(after == before, "what is only looked at was changed");
+
+    // One object is taken over, and no other.
+    let one = json!([{"kind": "ConfigMap", "namespace": site.name, "name": "new"}]);
+    site.place_in(&bundle, json!({"mode": "Observe", "enforce": one})).await?;
+    let shown = previewed(&site, "Observed", counts(0, 0, 1, 2, 1)).await?;
+    site.get_again("configmap", "new").await?;
+    ensure!(condition(&shown, "Available")[0] == "True", "{shown:#?}");
+    let mut found = versions(&site).await?;
+    found.remove("configmap/new").context("what was taken over is there")?;
+    ensure!(found == after, "more was taken over than was told");
+    Ok(())
+}
+
+/// Two objects are as the bundle has them, one lacks something, of one another manager holds what would change, and one
+/// is none of the bundle's business.
+async fn run_by_hand(site: &Site) -> Result<()> {
+    site.kubectl(&["create", "namespace", &site.name]).await?;
+    for (name, value) in [("same", "a=1"), ("more", "a=1"), ("held", "a=mine"), ("extra", "a=1")] {
+        site.kubectl(&["create", "configmap", name, &format!("--from-literal={value}")]).await?;
+    }
+    Ok(())
+}
+
+async fn publish(site: &mut Site) -> Result<Bundle> {
+    let app = site.app()?;
+    let plan = edgefleet::release::Plan { adopt: Adopt::Always, ..site.plan(&app) };
+    let namespace = &site.name;
+    let mut manifests = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
+    for (name, data) in
+        [("same", "a: '1'"), ("more", "a: '1', b: '2'"), ("held", "a: '1'"), ("new", "a: '1'")]
+    {
+        let object = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{{data}}}");
+        manifests = format!("{manifests}---\n{object}\n");
+    }
+    let bundle = site.build(&plan, &manifests, &site.signers(&site.name))?;
+    site.operator.push(&bundle).await?;
+    Ok(bundle)
+}
+
+/// The version of each of the site's objects that somebody may have changed.
+async fn versions(site: &Site) -> Result<BTreeMap<String, Value>> {
+    let arguments = ["get", "configmaps", "-o", "json"];
+    let list: Value = serde_json::from_str(&site.kubectl(&arguments).await?)?;
+    let items = list["items"].as_array().context("a list")?;
+    let version = |item: &Value| {
+        let name = format!("configmap/{}", item["metadata"]["name"].as_str().unwrap_or_default());
+        (name, item["metadata"]["resourceVersion"].clone())
+    };
+    Ok(items.iter().map(version).collect())
+}
+
+fn counts(unchanged: u64, create: u64, change: u64, adopt: u64, conflict: u64) -> PreviewCounts {
+    PreviewCounts { unchanged, create, change, adopt, conflict, refuse: 0, delete: 0 }
+}
+
+/// Waits until the hub shows that the cluster looks at the application in this mode, and that applying it would do so much.
+async fn previewed(site: &Site, mode: &str, wanted: PreviewCounts) -> Result<AssignmentStatus> {
+    let is_it = |status: &AssignmentStatus| {
+        let found = status.preview.as_ref().map(|preview| preview.objects);
+        let told = condition(status, "Available")[1] == mode;
+        status.state == AssignmentState::Observed && told && found == Some(wanted)
+    };
+    site.assignment(&format!("{wanted:?}"), is_it).await
+}
+
+/// What is said of one object.
+fn said<'a>(shown: &'a AssignmentStatus, name: &str) -> [&'a str; 2] {
+    let first = shown.preview.iter().flat_map(|preview| &preview.first);
+    let mut said = first.filter(|one| one.object.ends_with(&format!("/{name}")));
+    said.next().map_or(["", ""], |one| [&one.reason, &one.message])
+}
+
+fn condition<'a>(shown: &'a AssignmentStatus, kind: &str) -> [&'a str; 2] {
+    let found = shown.conditions.iter().find(|one| one.type_ == kind);
+    found.map_or(["", ""], |one| [&one.status, &one.reason])
+}
+
+/// The application tells of the whole fleet, and neither it nor the cluster is said to have failed.
+async fn fleet_is_told(site: &Site) -> Result<()> {
+    site.condition("Synced").await?;
+    tests::wait_for("the fleet's counts", crate::harness::SOON, async || {
+        let applications = site.operator.applications().await?;
+        let status = applications.first().and_then(|one| one.status.clone()).context("a status")?;
+        ensure!(status.preview == Some(counts(0, 1, 1, 2, 1)), "{status:#?}");
+        ensure!(status.clusters.is_some_and(|clusters| (clusters.observed, clusters.failed) == (1, 0)));
+        ensure!(status.reason.as_deref() == Some("1 of 1 clusters look at it"), "{status:#?}");
+        Ok(())
+    })
+    .await
+}
