@@ -119,7 +119,8 @@ fn field_selectors() {
     for (text, expected) in rows {
         match (FieldSelector::parse(text, METADATA_FIELDS), expected) {
             (Ok(selector), Ok(matches)) => {
-                let value = |field: &str| if field == "metadata.name" { "gateway" } else { "radio" };
+                let value =
+                    |field: &str| if field == "metadata.name" { "gateway".into() } else { "radio".into() };
                 assert_eq!(selector.matches_with(value), matches, "{text}")
             }
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
