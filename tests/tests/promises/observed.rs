@@ -47,6 +47,10 @@ async fn what_runs_already_is_looked_at_and_taken_over_when_told() -> Result<()>
     let mut found = versions(&site).await?;
     found.remove("configmap/new").context("what was taken over is there")?;
     ensure!(found == after, "more was taken over than was told");
+
+    // What was taken over is healed, and what is only looked at is not.
+    site.kubectl(&["delete", "configmap", "new"]).await?;
+    site.get_again("configmap", "new").await?;
     Ok(())
 }
 
