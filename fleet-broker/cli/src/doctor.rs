@@ -313,8 +313,8 @@ pub fn clusters(clusters: &[Cluster]) -> Vec<Finding> {
     findings
 }
 
-/// What could not be looked at.
-pub fn unknown(about: &'static str, what: &str, why: &str, advice: &str) -> Finding {
+/// What does not work.
+pub fn wrong(about: &'static str, what: &str, why: &str, advice: &str) -> Finding {
     finding(about, what, Verdict::Wrong, why.to_owned(), advice.to_owned())
 }
 

@@ -144,10 +144,10 @@ pub struct Hub {
 
 /// Where a hub is, and by which certificate authority it is known.
 #[derive(Clone)]
-struct Place {
-    server: String,
+pub(crate) struct Place {
+    pub(crate) server: String,
     /// PEM in base64.
-    ca: String,
+    pub(crate) ca: String,
 }
 
 /// A token as the hub lists it.
@@ -473,7 +473,7 @@ impl Hub {
 
 impl Place {
     /// That of the current context. Without a certificate authority in the file there is none to hand on.
-    fn of(file: &Kubeconfig) -> Option<Place> {
+    pub(crate) fn of(file: &Kubeconfig) -> Option<Place> {
         let current = file.current_context.as_ref()?;
         let context = file.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
         let cluster =

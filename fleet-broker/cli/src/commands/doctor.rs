@@ -20,7 +20,7 @@ use super::{CommandError, Context, arguments::Format, hub_runtime};
 use crate::{
     clock,
     doctor::{self, Ending, Finding, Looked, Verdict, probe},
-    hub::Hub,
+    hub::{Hub, Place},
     keys::{self, ROOT_FILE},
     output::bytes,
 };
@@ -101,7 +101,7 @@ impl Doctor {
             Err(why) => {
                 let advice = "take the file that the hub wrote, or one of `edgefleet token create`";
                 let what = kubeconfig.display().to_string();
-                findings.push(doctor::unknown("keys", &what, &why, advice));
+                findings.push(doctor::wrong("keys", &what, &why, advice));
                 return findings;
             }
         };
@@ -116,7 +116,7 @@ impl Doctor {
             }
             Err(why) => {
                 let advice = "take a kubeconfig that holds the hub's certificate authority";
-                findings.push(doctor::unknown("ports", "hub", &why, advice));
+                findings.push(doctor::wrong("ports", "hub", &why, advice));
             }
         }
         let answer = probe::version(&client).await;
@@ -130,7 +130,7 @@ impl Doctor {
             }
             (Err(why), _) | (_, Err(why)) => {
                 let advice = "see that the hub runs, and that the token in the kubeconfig is good";
-                findings.push(doctor::unknown("clusters", "hub", &why, advice));
+                findings.push(doctor::wrong("clusters", "hub", &why, advice));
             }
         }
         findings
@@ -176,7 +176,7 @@ fn keys_in(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
         Ok(paths) => paths,
         Err(why) => {
             let what = folder.display().to_string();
-            findings.push(doctor::unknown("keys", &what, &why, "name the folder that `keys init` made"));
+            findings.push(doctor::wrong("keys", &what, &why, "name the folder that `keys init` made"));
             return findings;
         }
     };
@@ -192,10 +192,10 @@ fn keys_in(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
             Ok(false) => {
                 let advice =
                     "it signs nothing that a cluster believes: keep it where it belongs, or remove it";
-                findings.push(doctor::unknown("keys", &what, "the root does not know this key", advice));
+                findings.push(doctor::wrong("keys", &what, "the root does not know this key", advice));
             }
             Err(error) => {
-                findings.push(doctor::unknown("keys", &what, &chain(&error), "restore it from its backup"));
+                findings.push(doctor::wrong("keys", &what, &chain(&error), "restore it from its backup"));
             }
         }
     }
@@ -214,7 +214,7 @@ fn hub_folder(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
     let mut findings = vec![doctor::room(&probe::room(folder))];
     let private = [KEY_FILE, KUBECONFIG].map(|file| probe::private_file(&folder.join(file)));
     findings.extend(private.iter().map(doctor::private_file));
-    findings.push(doctor::ending(&probe::certificate(&folder.join(CERTIFICATE_FILE)), now));
+    findings.push(doctor::ending(&probe::certificate(&folder.join(CERTIFICATE_FILE), false), now));
     findings
 }
 
@@ -227,13 +227,13 @@ async fn site(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
     let mut findings = vec![doctor::room(&probe::room(folder))];
     let private = [state.identity_key(), state.connection()].map(|file| probe::private_file(&file));
     findings.extend(private.iter().map(doctor::private_file));
-    findings.push(doctor::ending(&probe::certificate(&state.connection()), now));
+    findings.push(doctor::ending(&probe::certificate(&state.connection(), true), now));
     findings.extend(agent(&state));
     let config = match Config::load(&state.config()) {
         Ok(config) => config,
         Err(error) => {
             let what = state.config().display().to_string();
-            findings.push(doctor::unknown("agent", &what, &chain(&error), "join again, or mend the file"));
+            findings.push(doctor::wrong("agent", &what, &chain(&error), "join again, or mend the file"));
             return findings;
         }
     };
@@ -255,7 +255,7 @@ async fn site(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
         }
         Err(error) => {
             let what = state.ca().display().to_string();
-            findings.push(doctor::unknown("certificates", &what, &chain(&error), "join again"));
+            findings.push(doctor::wrong("certificates", &what, &chain(&error), "join again"));
         }
     }
     findings
@@ -263,8 +263,7 @@ async fn site(folder: &Path, now: UnixSeconds) -> Vec<Finding> {
 
 fn no_folder(about: &'static str, folder: &Path) -> Option<Finding> {
     let what = folder.display().to_string();
-    let finding =
-        || doctor::unknown(about, &what, "there is no such folder", "name the folder that is in use");
+    let finding = || doctor::wrong(about, &what, "there is no such folder", "name the folder that is in use");
     (!folder.is_dir()).then(finding)
 }
 
@@ -275,14 +274,14 @@ fn agent(state: &StateDir) -> Vec<Finding> {
         Ok(Reply::Done | Reply::Failed { .. } | Reply::Report { .. }) | Err(_) => {
             let why = format!("does not answer at {}", state.control().display());
             let advice = "start it with `edge-agent run`, as the user who owns the folder";
-            return vec![doctor::unknown("agent", "agent", &why, advice)];
+            return vec![doctor::wrong("agent", "agent", &why, advice)];
         }
     };
     let size = format!("runs {}, its journal takes {}", status.agent, bytes(status.journal_bytes));
     let mut findings = vec![doctor::fine("agent", &status.cluster, &size)];
     if !status.hub.connected {
         let advice = "it goes on keeping what it has; see the ports and certificates";
-        findings.push(doctor::unknown("agent", "link to the hub", &status.hub.reason, advice));
+        findings.push(doctor::wrong("agent", "link to the hub", &status.hub.reason, advice));
     }
     if let Some(hold) = &status.hold {
         let found = format!("holds since {}: {}", clock::rfc3339(hold.since), hold.reason);
@@ -308,16 +307,11 @@ async fn known_clusters(kubeconfig: &Path) -> Looked<Vec<fleet_broker::resources
 /// Host and port of the hub's API, and the certificate authority by which it is known.
 fn place(kubeconfig: &Path) -> Looked<(String, u16, String)> {
     let file = Kubeconfig::read_from(kubeconfig).map_err(|error| chain(&error))?;
-    let current = file.current_context.as_deref().unwrap_or_default();
-    let context = file.contexts.iter().find(|one| one.name == current).and_then(|one| one.context.as_ref());
-    let named = context.ok_or("it names no current context")?.cluster.clone();
-    let cluster = file.clusters.iter().find(|one| one.name == named).and_then(|one| one.cluster.as_ref());
-    let cluster = cluster.ok_or("it does not have the cluster that its context names")?;
-    let server = cluster.server.as_deref().unwrap_or_default();
+    let Place { server, ca } =
+        Place::of(&file).ok_or("its current context names no server with a certificate authority")?;
     let uri: Uri = server.parse().map_err(|_| format!("{server:?} is no address"))?;
     let host = uri.host().ok_or_else(|| format!("{server:?} names no host"))?;
-    let authority = cluster.certificate_authority_data.as_deref().unwrap_or_default();
-    let authority = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, authority);
+    let authority = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ca);
     let authority =
         authority.ok().and_then(|bytes| String::from_utf8(bytes).ok()).filter(|pem| !pem.is_empty());
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -65,10 +65,10 @@ fn free(folder: &Path) -> Looked<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// The certificate in a file of PEM.
-pub fn certificate(path: &Path) -> Ending {
+/// The certificate in a file of PEM. An authority's own does not renew by itself.
+pub fn certificate(path: &Path, renews: bool) -> Ending {
     let validity = CertificateDer::from_pem_file(path).map_err(text).and_then(|found| validity(&found));
-    Ending { what: path.display().to_string(), validity, renews: true }
+    Ending { what: path.display().to_string(), validity, renews }
 }
 
 /// Connects with TLS and says how long the certificate that was shown is good.
