@@ -246,6 +246,36 @@ async fn a_watch_tells_metadata_in_order() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_watch_of_nothing_begins_at_once() -> Result<()> {
+    check(
+        async |side, seen| {
+            let set = format!("{}-z", side.namespace());
+            let mut watch = side.watch(Gvk::new("v1", "ConfigMap"), &format!("part-of={set}"));
+            for _ in 0..2 {
+                seen.event(&watch.next().await.expect("watches do not end"));
+            }
+            let mut body = config(side, "one", json!({}));
+            body["metadata"]["labels"] = json!({"part-of": set});
+            apply(side, &body, false).await?;
+            let object = ObjectRef::of(&body)?;
+            let uid = uid(&side.get(&object).await?);
+            side.send(Request::Delete { object, uid }).await?;
+            for _ in 0..2 {
+                seen.event(&watch.next().await.expect("watches do not end"));
+            }
+            Ok(())
+        },
+        &[
+            "listing",
+            "synced",
+            "changed ConfigMap NS/one u1 v1 generation - [part-of=NS-z]",
+            "gone ConfigMap NS/one u1 v2 generation - [part-of=NS-z]",
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
 async fn a_deployment_comes_up_and_drift_is_seen() -> Result<()> {
     check(
         async |side, seen| {
