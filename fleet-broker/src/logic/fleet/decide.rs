@@ -108,6 +108,7 @@ impl Fleet {
             let (told, wanted) = (state.told(id), placement.on(&state.labels));
             change.placed += u64::from(wanted.is_some());
             let changes = if wanted.is_some() { told != wanted } else { removes && told.is_some() };
+            change.unread += u64::from(!changes && wanted.is_some_and(|wanted| state.unlearned(wanted)));
             // Of one that was not met it is not known what it runs: it is told once it said so.
             if !changes || !self.has_met(state) {
                 continue;

@@ -31,10 +31,15 @@ impl Fleet {
 }
 
 impl Cluster {
-    /// Whether the agent knows documents that say this. One that said nothing yet on this connection is taken for one
+    /// Whether the agent knows documents that say this. One that said nothing yet since the hub started is taken for one
     /// that knows what every agent does: a desired state that it cannot read would cut it off.
     pub(super) fn reads(&self, release: &DesiredRelease) -> bool {
         release.version() == 1 || self.claim.is_some_and(|claim| claim.documents >= release.version())
+    }
+
+    /// Whether the agent said that it does not know what it was told before: it is another one since.
+    pub(super) fn unlearned(&self, release: &DesiredRelease) -> bool {
+        self.claim.is_some() && !self.reads(release)
     }
 }
 

@@ -119,8 +119,8 @@ pub fn advance(change: &Change, view: View) -> Decision {
     }
     if change.unread > 0 {
         let what = many(change.unread, "cluster waits", "clusters wait");
-        let why = "whose agents are away or know no other mode than Enforce: connect them, or upgrade them";
-        return Decision::Hold { reason: format!("{what}, {why}"), waits: Waits::Clusters };
+        let why = "for an agent that knows more modes than Enforce: connect those that are away, upgrade the others";
+        return Decision::Hold { reason: format!("{what} {why}"), waits: Waits::Clusters };
     }
     let View { told, available, observed, failed, offline, .. } = view;
     match () {

@@ -16,13 +16,13 @@ fn who_does_not_know_how_to_look_is_not_told_to() {
     let mut bench = Bench::running(2, json!({}));
     bench.apply("gateway", spec("gateway-1", json!({"mode": "DryRun"})), None);
     bench.tick();
-    let waits = |count: u32| {
+    let waits = |clusters: &str| {
         format!(
-            "Hold: {count} clusters wait, whose agents are away or know no other mode than Enforce: connect them, or \
-             upgrade them"
+            "Hold: {clusters} for an agent that knows more modes than Enforce: connect those that are away, upgrade \
+             the others"
         )
     };
-    assert_eq!(bench.reason("gateway"), waits(2));
+    assert_eq!(bench.reason("gateway"), waits("2 clusters wait"));
 
     // One is upgraded; it says so when it is there again.
     bench.disconnect("tower-1");
@@ -32,7 +32,18 @@ fn who_does_not_know_how_to_look_is_not_told_to() {
     bench.tick();
     assert_eq!(mode(&mut bench, "tower-1"), Some(Mode::DryRun));
     assert_eq!(mode(&mut bench, "tower-2"), Some(Mode::Enforce));
-    assert_eq!(bench.reason("gateway"), waits(1));
+    assert_eq!(bench.reason("gateway"), waits("1 cluster waits"));
+
+    // One that was told while it was away, and came back as an earlier version, is not sent it.
+    bench.disconnect("tower-1");
+    bench.apply("gateway", spec("gateway-1", json!({"mode": "Observe"})), None);
+    bench.tick();
+    bench.cluster("tower-1").documents = vec![1];
+    bench.connect("tower-1");
+    bench.tick();
+    bench.tick();
+    assert_eq!(mode(&mut bench, "tower-1"), Some(Mode::DryRun));
+    assert_eq!(bench.reason("gateway"), waits("2 clusters wait"));
 
     // What every agent knows is told to all.
     bench.apply("gateway", spec("gateway-1", json!({})), None);
