@@ -95,8 +95,6 @@ pub(super) fn report(app: &App, current: &Current, report: &mut AppReport) {
     report.counts.healthy += healthy;
     let differs = preview.create + preview.change + preview.conflict + preview.refuse + preview.delete > 0;
     let text = preview.to_string();
-    let looked = preview.objects.first().cloned();
-    report.worst = report.worst.take().or(looked);
     let dry_run = current.accepted.mode == Mode::DryRun;
     let reason = match (differs, dry_run) {
         (false, _) => "InSync",

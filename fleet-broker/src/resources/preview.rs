@@ -1,5 +1,8 @@
 //! What applying a bundle would do, where clusters only look at it.
 
+use std::fmt;
+
+use protocol::documents;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -62,5 +65,24 @@ impl PreviewCounts {
         self.conflict += other.conflict;
         self.refuse += other.refuse;
         self.delete += other.delete;
+    }
+}
+
+/// In the words of the cluster that says it.
+impl fmt::Display for PreviewCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unchanged, create, change, adopt, conflict, refuse, delete } = *self;
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let said = documents::Preview {
+            unchanged: count(unchanged),
+            create: count(create),
+            change: count(change),
+            adopt: count(adopt),
+            conflict: count(conflict),
+            refuse: count(refuse),
+            delete: count(delete),
+            objects: Vec::new(),
+        };
+        write!(f, "{said}")
     }
 }

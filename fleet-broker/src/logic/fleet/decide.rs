@@ -154,6 +154,7 @@ impl Fleet {
             told: counts.desired,
             available: counts.available,
             observed: counts.observed,
+            preview: self.previewed(id, counts),
             failed: counts.failed,
             offline: counts.offline,
             removed_before: before.map_or(0, |removals| removals.unapproved),

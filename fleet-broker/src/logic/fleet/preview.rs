@@ -6,7 +6,7 @@ use protocol::{
 };
 
 use super::{Cluster, Fleet};
-use crate::resources::{Mode, Preview, PreviewCounts, PreviewedObject};
+use crate::resources::{ApplicationClusters, Mode, Preview, PreviewCounts, PreviewedObject};
 
 impl Fleet {
     /// A cluster said hello: of applications that are only looked at it is known now whether its agent can be told.
@@ -16,7 +16,11 @@ impl Fleet {
     }
 
     /// What applying an application would do, over all accepted clusters that look at it; none if no cluster does.
-    pub(super) fn previewed(&self, id: &AppId) -> Option<PreviewCounts> {
+    /// `counts` are those of the application: one that nobody looks at costs nothing more.
+    pub(super) fn previewed(&self, id: &AppId, counts: ApplicationClusters) -> Option<PreviewCounts> {
+        if counts.observed == 0 {
+            return None;
+        }
         let accepted =
             self.clusters.values().filter(|cluster| cluster.accepted && cluster.told(id).is_some());
         let previews = accepted.filter_map(|cluster| {

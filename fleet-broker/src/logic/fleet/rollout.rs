@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{documents::DesiredRelease, ids::ClusterId};
 
+use crate::resources::PreviewCounts;
+
 /// Share of the fleet, in percent, that one generation of an application may be taken from without an approval,
 /// however many changes of labels that takes.
 pub const REMOVALS_PERCENT: u64 = 1;
@@ -47,6 +49,8 @@ pub struct View {
     pub available: u64,
     /// Clusters that look at it, as they were told, and do not run it.
     pub observed: u64,
+    /// What these say that applying it would do.
+    pub preview: Option<PreviewCounts>,
     /// Clusters on which it failed or was refused.
     pub failed: u64,
     /// Clusters that cannot be reached now.
@@ -122,7 +126,7 @@ pub fn advance(change: &Change, view: View) -> Decision {
         let why = "for an agent that knows more modes than Enforce: connect those that are away, upgrade the others";
         return Decision::Hold { reason: format!("{what} {why}"), waits: Waits::Clusters };
     }
-    let View { told, available, observed, failed, offline, .. } = view;
+    let View { told, available, observed, preview, failed, offline, .. } = view;
     match () {
         () if failed > 0 => {
             Decision::Hold { reason: format!("{failed} of {told} clusters failed"), waits: Waits::Failed }
@@ -131,7 +135,8 @@ pub fn advance(change: &Change, view: View) -> Decision {
             Decision::Complete { reason: format!("{told} of {told} clusters are available") }
         }
         () if observed > 0 && available + observed == told => {
-            Decision::Complete { reason: format!("{observed} of {told} clusters look at it") }
+            let preview = preview.map(|preview| format!(": {preview}")).unwrap_or_default();
+            Decision::Complete { reason: format!("{observed} of {told} clusters look at it{preview}") }
         }
         () => {
             let away = match offline {
@@ -174,17 +179,7 @@ mod tests {
 
     #[test]
     fn removals_beyond_their_share_and_empty_selectors_wait() {
-        let view = View {
-            observed: 0,
-            fleet: 1000,
-            placed: 500,
-            told: 510,
-            available: 500,
-            failed: 0,
-            offline: 0,
-            removed_before: 0,
-            approved: false,
-        };
+        let view = View { fleet: 1000, placed: 500, told: 510, available: 500, ..View::default() };
         let cases = [
             // removed, view, held
             (10, view, false),

@@ -158,9 +158,9 @@ impl Fleet {
                 continue;
             };
             let before = self.shown.applications.get(id);
-            let mut status =
-                application_status(now, application.generation, self.counts(id), decision, before);
-            status.preview = self.previewed(id);
+            let counts = self.counts(id);
+            let mut status = application_status(now, application.generation, counts, decision, before);
+            status.preview = self.previewed(id, counts);
             if before != Some(&status) {
                 self.shown.applications.insert(id.clone(), status.clone());
                 effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
@@ -268,7 +268,7 @@ fn assignment_status(
         bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
         conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
-        worst_object: worst.map(|worst| worst.object.clone()),
+        worst_object: worst.filter(|_| previewed.is_none()).map(|worst| worst.object.clone()),
         message,
         preview: report.and_then(preview::preview),
         since: Some(since(now, state, before)),

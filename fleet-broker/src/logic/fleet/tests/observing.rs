@@ -67,7 +67,7 @@ fn what_is_looked_at_has_not_failed_and_is_not_said_to_run() {
         bench.report(name);
     }
     bench.settle();
-    assert_eq!(bench.reason("gateway"), "Complete: 2 of 2 clusters look at it");
+    assert_eq!(bench.reason("gateway"), "Complete: 2 of 2 clusters look at it: 4 to change");
     let shown = &bench.assignments[&(app("gateway"), id("tower-1"))].1;
     assert_eq!((shown.state, shown.message.as_deref()), (AssignmentState::Observed, Some("2 to change")));
     let status = &bench.applications[&app("gateway")];
