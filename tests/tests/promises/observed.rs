@@ -90,7 +90,7 @@ async fn what_a_dry_run_tells_is_what_enforcing_does() -> Result<()> {
             Some(_) => "",
         };
         ensure!(said(&told, name)[0] == did, "{name}: {did:?} after {told:#?}");
-        ensure!(is_ours == !["held", "extra"].contains(&name), "{new:#}");
+        ensure!(is_ours != ["held", "extra"].contains(&name), "{new:#}");
     }
     ensure!(after["more"]["data"] == json!({"a": "1", "b": "2"}), "{:#}", after["more"]);
     Ok(())
