@@ -1,6 +1,7 @@
 //! Carries out one [`Step`] and says how it ended. What a request should say and what an answer means are
 //! pure functions in [`manifest`] and [`meaning`]; here they are only put in order.
 
+mod difference;
 mod manifest;
 mod meaning;
 
@@ -17,11 +18,11 @@ pub(crate) use self::manifest::PART_OF;
 use self::meaning::failed;
 use crate::{
     boundary::{At, Boundaries},
-    cluster::{Cluster, ClusterError, Request, Response},
+    cluster::{Cluster, ClusterError, FieldConflict, Request, Response},
     journal::{Journal, Packed},
     logic::{
         app,
-        event::{Failure, FieldTaken, How, Inspection, Outcome, Parent, Remedy, Source, Step},
+        event::{Failure, FieldTaken, Foreseen, How, Inspection, Outcome, Parent, Remedy, Source, Step},
         health::{self, Context, Health},
         object::{Gvk, ObjectRef},
         owned, report,
@@ -62,7 +63,9 @@ impl<C: Cluster> Executor<C> {
             Step::Inspect { object, source, since_applied } => {
                 self.inspect(&object, source.as_ref(), since_applied).await
             }
-            Step::Apply { source, previous: _, how: How::DryRun } => self.dry_run(&source).await,
+            Step::Apply { source, previous, how: How::DryRun } => {
+                self.dry_run(&source, previous.as_ref()).await
+            }
             Step::Apply { source, previous, how: how @ (How::Normal | How::Forced) } => {
                 self.apply(&source, previous.as_ref(), how == How::Forced).await
             }
@@ -92,33 +95,64 @@ impl<C: Cluster> Executor<C> {
                 Ok(present(self.look(&live, Some(source), Duration::ZERO).await?))
             }
             Err(ClusterError::Conflict { conflicts, message, .. }) => {
-                // Without what was applied before, nothing says that a field was ours.
-                let before = previous.and_then(|previous| self.rendered(previous).ok());
-                let ours = |field: &str| before.as_ref().is_some_and(|before| owned::covers(before, field));
-                let taken = conflicts.into_iter().map(|conflict| {
-                    let ours = ours(&conflict.field);
-                    FieldTaken { manager: conflict.manager, field: conflict.field, ours }
-                });
-                Ok(Outcome::Conflict { fields: taken.collect(), message })
+                Ok(Outcome::Conflict { fields: self.taken(conflicts, previous), message })
             }
             Err(error) => Err(failed(&error)),
         }
     }
 
-    /// The label that says whose an object is does not count: it is never there before the first apply.
-    async fn dry_run(&self, source: &Source) -> Ended {
-        let (object, body) = (source.object(), self.rendered(source)?);
-        let Some(before) = self.get(&object).await? else {
-            return Ok(Outcome::WouldChange(true));
-        };
-        match self.send(Request::Apply { object, body, force: false, dry_run: true }).await {
-            Ok(response) => {
-                let after = meaning::object(response)?;
-                Ok(Outcome::WouldChange(!manifest::is_same(before, after)))
-            }
-            Err(ClusterError::Conflict { .. }) => Ok(Outcome::WouldChange(true)),
-            Err(error) => Err(failed(&error)),
+    /// Fields that others hold. Without what was applied before, nothing says that one was ours.
+    fn taken(&self, conflicts: Vec<FieldConflict>, previous: Option<&Source>) -> Vec<FieldTaken> {
+        let before = previous.and_then(|previous| self.rendered(previous).ok());
+        let ours = |field: &str| before.as_ref().is_some_and(|before| owned::covers(before, field));
+        let taken = conflicts.into_iter().map(|conflict| {
+            let ours = ours(&conflict.field);
+            FieldTaken { manager: conflict.manager, field: conflict.field, ours }
+        });
+        taken.collect()
+    }
+
+    /// What an apply would do, as the API server says it of one that changes nothing.
+    async fn dry_run(&self, source: &Source, previous: Option<&Source>) -> Ended {
+        let before = self.get(&source.object()).await?;
+        let mut body = self.rendered(source)?;
+        let apply_set = app::apply_set(&source.release.app);
+        // The label that says whose an object is does not count where it is to be adopted.
+        if previous.is_some() || before.as_ref().is_some_and(|live| meaning::is_part_of(live, &apply_set)) {
+            body = manifest::decorated(body, &apply_set);
         }
+        let object = source.object();
+        let try_apply = async |force: bool| {
+            let request = Request::Apply { object: object.clone(), body: body.clone(), force, dry_run: true };
+            match self.send(request).await {
+                Ok(response) => meaning::object(response).map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        };
+        let foreseen = match try_apply(false).await? {
+            Ok(after) => difference::foreseen(before.as_ref(), &after),
+            Err(ClusterError::Conflict { conflicts, .. }) => {
+                let taken = self.taken(conflicts, previous);
+                // What was taken from us is taken back.
+                let forced = match taken.iter().all(|field| field.ours) {
+                    true => try_apply(true).await?.ok(),
+                    false => None,
+                };
+                forced
+                    .map_or(Foreseen::Conflict(taken), |after| difference::foreseen(before.as_ref(), &after))
+            }
+            // What is missing would be there by then.
+            Err(ClusterError::NamespaceMissing { namespace, .. })
+                if manifest::makes_namespace(&source.release, &namespace) =>
+            {
+                Foreseen::Create
+            }
+            Err(ClusterError::UnknownKind { gvk }) if manifest::defines(&source.release, &gvk) => {
+                Foreseen::Create
+            }
+            Err(error) => return Err(failed(&error)),
+        };
+        Ok(Outcome::Foreseen(foreseen))
     }
 
     async fn delete(&self, object: ObjectRef, uid: String) -> Ended {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use protocol::{
-    documents::{AppReport, AppState, Condition, ConditionStatus},
+    documents::{AppReport, AppState, Condition, ConditionStatus, Preview},
     ids::AppId,
     time::UnixSeconds,
 };
@@ -82,8 +82,11 @@ pub struct AppStatus {
     pub healthy: u32,
     /// How many failed.
     pub failed: u32,
-    /// What is worst, or what it waits for.
+    /// What is worst, what it waits for, or what applying it would do.
     pub message: String,
+    /// What applying it would do to the first objects, where it is only looked at.
+    #[serde(default)]
+    pub preview: Vec<String>,
 }
 
 /// One condition.
@@ -137,6 +140,7 @@ impl AppStatus {
             healthy: 0,
             failed: 0,
             message: String::new(),
+            preview: Vec::new(),
         };
         let waits = app.waits_for.as_ref().map(|(_, text)| text.clone());
         let Some(report) = app.report.as_ref().map(|row| &row.report) else {
@@ -148,7 +152,8 @@ impl AppStatus {
             applied: report.counts.applied,
             healthy: report.counts.healthy,
             failed: report.counts.failed,
-            message: problem(report).or(waits).unwrap_or_default(),
+            message: problem(report).or(waits).or_else(|| looked_at(report)).unwrap_or_default(),
+            preview: report.preview.as_ref().map(previewed).unwrap_or_default(),
             ..empty
         }
     }
@@ -175,6 +180,23 @@ fn problem(report: &AppReport) -> Option<String> {
     if report.state == AppState::Rejected { rejected.or(worst) } else { worst.or(rejected) }
 }
 
+fn looked_at(report: &AppReport) -> Option<String> {
+    report.preview.as_ref().map(Preview::to_string)
+}
+
+/// What would become of single objects, and of how many more.
+fn previewed(preview: &Preview) -> Vec<String> {
+    let Preview { create, change, conflict, refuse, delete, objects, .. } = preview;
+    let mut lines: Vec<String> =
+        objects.iter().map(|one| format!("{}: {}: {}", one.object, one.reason, one.message)).collect();
+    let differ = (create + change + conflict + refuse + delete) as usize;
+    let more = differ.saturating_sub(lines.len());
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "cluster    {} (fleet {})", self.cluster, self.fleet)?;
@@ -198,6 +220,11 @@ impl fmt::Display for Status {
         writeln!(f, "agent      {}", self.agent)?;
         if !self.applications.is_empty() {
             writeln!(f, "\n{}", self.table())?;
+        }
+        for AppStatus { app, preview, .. } in self.applications.iter().filter(|app| !app.preview.is_empty()) {
+            writeln!(f, "{app} differs in:")?;
+            preview.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+            writeln!(f)?;
         }
         let troubles = self.conditions.iter().filter(|condition| condition.is_trouble());
         for ConditionText { kind, reason, message, .. } in troubles {
@@ -253,6 +280,8 @@ mod seconds {
 
 #[cfg(test)]
 mod tests {
+    use protocol::documents::ObjectMessage;
+
     use super::*;
 
     #[test]
@@ -267,6 +296,17 @@ mod tests {
             healthy: 2,
             failed: 1,
             message: message.into(),
+            preview: Vec::new(),
+        };
+        let preview = Preview {
+            create: 1,
+            change: 1,
+            objects: vec![ObjectMessage {
+                object: "Service radio/web".into(),
+                reason: "WouldChange".into(),
+                message: ".spec.ports".into(),
+            }],
+            ..Preview::default()
         };
         let condition = |kind: &str, status: &str| ConditionText {
             kind: kind.into(),
@@ -284,6 +324,10 @@ mod tests {
             applications: vec![
                 app("radio/gateway", "Degraded", "Deployment radio/gateway: Why"),
                 app("radio/db", "Available", ""),
+                AppStatus {
+                    preview: previewed(&preview),
+                    ..app("radio/web", "Observed", &preview.to_string())
+                },
             ],
             conditions: vec![
                 condition("KubernetesReady", "True"),
@@ -304,6 +348,11 @@ agent      0.1.0
 APPLICATION    STATE               VERSION  APPLIED  HEALTHY  FAILED  MESSAGE
 radio/gateway  Degraded            1.4.2    3/3      2/3      1       Deployment radio/gateway: Why
 radio/db       Available (before)  1.4.2    3/3      2/3      1
+radio/web      Observed            1.4.2    3/3      2/3      1       1 to create, 1 to change
+
+radio/web differs in:
+  Service radio/web: WouldChange: .spec.ports
+  and 1 more
 
 ! DiskFull: Why: in a sentence
 ";

@@ -180,6 +180,7 @@ impl Hub {
             len: bundle.envelope.len() as u32,
             values: BTreeMap::new(),
             mode: Mode::Enforce,
+            enforce: None,
             depends_on: Vec::new(),
         });
         let desired = Desired {

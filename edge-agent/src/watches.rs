@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt, stream::LocalBoxStream};
 
 use crate::{
-    cluster::{Cluster, ObjectMeta, WatchEvent},
+    cluster::{Cluster, ObjectMeta, Remedy, WatchEvent},
     logic::{
         event::{Observation, Seen},
         object::Gvk,
@@ -73,6 +73,11 @@ pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
         WatchEvent::Synced => Some(Observation::Synced(kind)),
         WatchEvent::Changed(meta) => Some(Observation::Changed(seen(meta))),
         WatchEvent::Gone(meta) => Some(Observation::Gone(seen(meta))),
+        // Most mend themselves; what is not seen meanwhile is neither healed nor told, so that somebody has to know.
+        WatchEvent::Lost(error) if error.remedy() == Remedy::Operator => {
+            tracing::warn!(%kind, %error, "a watch was interrupted and does not come back by itself");
+            None
+        }
         WatchEvent::Lost(error) => {
             tracing::debug!(%kind, %error, "a watch was interrupted");
             error.is_outage().then_some(Observation::Interrupted)

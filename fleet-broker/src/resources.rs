@@ -21,6 +21,7 @@ mod decode;
 pub mod event;
 mod field;
 mod freeze;
+mod preview;
 mod schema;
 mod structural;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use cluster::*;
 pub use decode::{Decoded, FieldPath, Segment};
 pub use field::FieldError;
 pub use freeze::*;
+pub use preview::*;
 pub use validate::Validate;
 
 /// The API group of all kinds but events.

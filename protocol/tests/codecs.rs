@@ -155,14 +155,18 @@ fn release() -> impl Strategy<Value = Release> {
 
 fn desired() -> impl Strategy<Value = Desired> {
     let values = proptest::collection::btree_map(text(), text(), 0..4);
-    let release = (app(), digest(), any::<u32>(), values, vec(name(), 0..3)).prop_map(
-        |(app, release, len, values, depends_on)| DesiredRelease {
+    let rule = (text(), option::of(text()), option::of(text()))
+        .prop_map(|(kind, namespace, name)| ObjectRule { kind, namespace, name });
+    let mode = (select(vec![Mode::Enforce, Mode::Observe, Mode::DryRun]), option::of(vec(rule, 0..3)));
+    let release = (app(), digest(), any::<u32>(), values, vec(name(), 0..3), mode).prop_map(
+        |(app, release, len, values, depends_on, (mode, enforce))| DesiredRelease {
             app,
             release,
             len,
             values,
-            mode: Mode::Enforce,
+            mode,
             depends_on,
+            enforce,
         },
     );
     let first = (cluster_id(), order(), option::of(digest()), time(), time());
@@ -254,10 +258,16 @@ fn app_report() -> impl Strategy<Value = AppReport> {
         reason,
         message,
     });
-    let worst = (text(), text(), text()).prop_map(|(object, reason, message)| ObjectMessage {
-        object,
-        reason,
-        message,
+    let worst = || {
+        (text(), text(), text()).prop_map(|(object, reason, message)| ObjectMessage {
+            object,
+            reason,
+            message,
+        })
+    };
+    let preview = (any::<[u32; 7]>(), vec(worst(), 0..3)).prop_map(|(counts, objects)| {
+        let [unchanged, create, change, adopt, conflict, refuse, delete] = counts;
+        Preview { unchanged, create, change, adopt, conflict, refuse, delete, objects }
     });
     let drift = (text(), text(), time(), any::<u32>()).prop_map(|(object, manager, found, count)| Drift {
         object,
@@ -271,12 +281,24 @@ fn app_report() -> impl Strategy<Value = AppReport> {
         healthy,
         failed,
     });
-    let state = select(vec![AppState::Pending, AppState::Available, AppState::Rejected, AppState::Removed]);
+    let state = select(vec![AppState::Pending, AppState::Available, AppState::Removed, AppState::Observed]);
     let first = (app(), state, reference(), reference(), reference(), option::of(rejected));
-    let second = (vec(condition(), 0..3), option::of(worst), counts, vec(drift, 0..3));
+    let second = (vec(condition(), 0..3), option::of(worst()), counts, vec(drift, 0..3), option::of(preview));
     (first, second).prop_map(|((app, state, accepted, applied, reverted, rejected), rest)| {
-        let (conditions, worst, counts, drift) = rest;
-        AppReport { app, state, accepted, applied, reverted, rejected, conditions, worst, counts, drift }
+        let (conditions, worst, counts, drift, preview) = rest;
+        AppReport {
+            app,
+            state,
+            accepted,
+            applied,
+            reverted,
+            rejected,
+            conditions,
+            worst,
+            counts,
+            drift,
+            preview,
+        }
     })
 }
 

@@ -185,6 +185,7 @@ impl Spoke {
             applied: Some(applied),
             reverted: None,
             rejected: None,
+            preview: None,
             conditions: vec![
                 condition("Applied", true),
                 condition("Available", well),

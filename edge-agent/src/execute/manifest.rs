@@ -1,6 +1,9 @@
 //! What is sent: manifests with their label, the object that lists an application's kinds, selectors.
 
-use protocol::ids::AppId;
+use protocol::{
+    documents::{ObjectEntry, Release},
+    ids::AppId,
+};
 use serde_json::{Map, Value, json};
 
 use crate::logic::{
@@ -33,16 +36,18 @@ pub(super) fn decorated(mut manifest: Value, apply_set: &str) -> Value {
     manifest
 }
 
-/// Whether an apply that made `after` of `before` changed nothing but bookkeeping.
-pub(super) fn is_same(mut before: Value, mut after: Value) -> bool {
-    for object in [&mut before, &mut after] {
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            for field in ["managedFields", "resourceVersion", "generation"] {
-                metadata.remove(field);
-            }
-        }
-    }
-    before == after
+/// Whether a release holds the namespace of that name.
+pub(super) fn makes_namespace(release: &Release, name: &str) -> bool {
+    let is_it =
+        |one: &ObjectEntry| one.group.is_empty() && one.kind == "Namespace" && one.name.as_str() == name;
+    release.objects.iter().any(is_it)
+}
+
+/// Whether a release may define the kind: a definition is named `<plural>.<group>`.
+pub(super) fn defines(release: &Release, kind: &Gvk) -> bool {
+    let of_group =
+        |one: &ObjectEntry| one.name.as_str().split_once('.').is_some_and(|(_, of)| of == kind.group);
+    release.objects.iter().any(|one| one.kind == "CustomResourceDefinition" && of_group(one))
 }
 
 /// Where applications' parents stand.
@@ -133,20 +138,6 @@ mod tests {
         check(json!({"labels": {"app": "x"}}), json!({"labels": {"app": "x", PART_OF: "set"}}));
         check(json!({"labels": {PART_OF: "other"}}), json!({"labels": {PART_OF: "set"}}));
         check(json!({"labels": "text"}), json!({"labels": "text"}));
-    }
-
-    #[test]
-    fn bookkeeping_is_no_change() {
-        let check = |before: Value, after: Value, same: bool| {
-            assert_eq!(is_same(before.clone(), after.clone()), same, "{before} {after}");
-        };
-        let object = |version: &str, data: &str| {
-            json!({"metadata": {"name": "a", "resourceVersion": version, "generation": 1,
-                                "managedFields": [version]}, "data": {"a": data}})
-        };
-        check(object("1", "x"), object("2", "x"), true);
-        check(object("1", "x"), object("1", "y"), false);
-        check(json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "a", "labels": {}}}), false);
     }
 
     #[test]

@@ -76,12 +76,21 @@ pub(super) fn inspection(
     Inspection {
         uid: text(live, "/metadata/uid").to_owned(),
         resource_version: text(live, "/metadata/resourceVersion").to_owned(),
-        apply_set: live["metadata"]["labels"][PART_OF].as_str().map(str::to_owned),
+        apply_set: part_of(live).map(str::to_owned),
         owned: owned::digest(live, ignore),
         health,
         changed_by,
         deleting: live.pointer("/metadata/deletionTimestamp").is_some(),
     }
+}
+
+/// Whether a live object says that it belongs to an ApplySet.
+pub(super) fn is_part_of(live: &Value, apply_set: &str) -> bool {
+    part_of(live) == Some(apply_set)
+}
+
+fn part_of(live: &Value) -> Option<&str> {
+    live["metadata"]["labels"][PART_OF].as_str()
 }
 
 fn reason(error: &ClusterError) -> &'static str {

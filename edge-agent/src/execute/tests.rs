@@ -119,15 +119,17 @@ async fn a_conflict_says_whose_the_field_was() {
 async fn a_dry_run_says_what_would_be_and_changes_nothing() {
     let site = Site::new();
     let (same, other) = (site.source(&config("1")), site.source(&config("2")));
-    let check = async |source: &Source, expected: bool| {
+    let check = async |source: &Source, expected: Foreseen| {
         let outcome = site.apply(source, None, How::DryRun).await;
-        assert!(matches!(outcome, Outcome::WouldChange(changes) if changes == expected), "{outcome:?}");
+        assert!(matches!(&outcome, Outcome::Foreseen(found) if found == &expected), "{outcome:?}");
     };
-    check(&same, true).await;
+    check(&same, Foreseen::Create).await;
     assert!(matches!(site.inspect(&same).await, Outcome::Absent));
     site.edit("kubectl", "", &config("1"), json!({"data": {"value": "1"}}));
-    check(&same, false).await;
-    check(&other, true).await;
+    check(&same, Foreseen::Same).await;
+    let field = || ".data.value".to_owned();
+    let taken = FieldTaken { manager: "kubectl".to_owned(), field: field(), ours: false };
+    check(&other, Foreseen::Conflict(vec![taken])).await;
     assert_eq!(site.found(&same).await.apply_set, None);
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use protocol::{
     codec,
-    documents::{ContentError, Release, ReleaseRef},
+    documents::{ContentError, Mode, Release, ReleaseRef},
     ids::{AppId, Digest},
     verify::Verified,
 };
@@ -12,7 +12,7 @@ use protocol::{
 use super::{
     backoff,
     entry::{Accepted, AppRow, Owned, ReportRow},
-    event::{Failure, Inspection, Remedy, Source, object_ref},
+    event::{Failure, Foreseen, Inspection, Remedy, Source, object_ref},
     object::ObjectRef,
 };
 
@@ -75,6 +75,17 @@ impl Current {
         Ok(Self { release, accepted, values, sources, indices })
     }
 
+    /// Whether everything of it is enforced.
+    pub fn is_enforced(&self) -> bool {
+        self.accepted.mode == Mode::Enforce
+    }
+
+    /// Whether the object at `index` is enforced; any other is only looked at.
+    pub fn enforces(&self, index: usize) -> bool {
+        let rules = self.accepted.enforce.as_deref().unwrap_or_default();
+        self.is_enforced() || rules.iter().any(|rule| rule.selects(&self.release.objects[index]))
+    }
+
     /// Where the manifest of the object at `index` comes from.
     pub fn source(&self, index: usize) -> Source {
         Source { release: self.release.clone(), index, values: Arc::clone(&self.values) }
@@ -125,10 +136,21 @@ pub struct ObjectState {
     pub failure: Option<Failed>,
     /// Whether the next apply takes fields that were taken from us.
     pub force_next: bool,
-    /// What a dry run said.
-    pub identical: Option<bool>,
+    /// What the last dry run said.
+    pub forecast: Option<Forecast>,
     /// Fields taken back: when, and from whom.
     pub forcings: Vec<(Duration, String)>,
+}
+
+/// What a dry run said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forecast {
+    /// Of which version of the object; none where there was no object.
+    pub of: Option<String>,
+    /// When.
+    pub at: Duration,
+    /// What it said.
+    pub foreseen: Foreseen,
 }
 
 /// How an object was when last looked at.
@@ -189,7 +211,7 @@ impl ObjectState {
         let retry_at = now + backoff::wait(times, &object.to_string());
         self.failure = Some(Failed { failure, times, retry_at });
         self.stale = true;
-        self.identical = None;
+        self.forecast = None;
     }
 
     /// Whether fields may once more be taken back from `manager`.
@@ -212,6 +234,12 @@ impl ObjectState {
             Found::Present(inspection) => Some(inspection),
             Found::Unknown | Found::Absent => None,
         }
+    }
+
+    /// What a dry run said of the object as it is now known.
+    pub fn foreseen(&self) -> Option<&Foreseen> {
+        let version = self.inspection().map(|found| &found.resource_version);
+        self.forecast.as_ref().filter(|cast| cast.of.as_ref() == version).map(|cast| &cast.foreseen)
     }
 }
 

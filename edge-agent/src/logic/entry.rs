@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use protocol::{
     codec::{self, DecodeError},
-    documents::{AppReport, Mode, Rejection, ReleaseRef},
+    documents::{AppReport, Mode, ObjectRule, Rejection, ReleaseRef},
     ids::{AppId, Digest, Incarnation, JournalId, Name},
     time::UnixSeconds,
 };
@@ -155,6 +155,9 @@ pub struct Accepted {
     pub mode: Mode,
     /// Applications of the same tenant that must be available first.
     pub depends_on: Vec<Name>,
+    /// Objects that are enforced although the rest is only looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<Vec<ObjectRule>>,
 }
 
 /// A release that was refused, and how it was to be set.

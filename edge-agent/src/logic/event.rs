@@ -177,7 +177,7 @@ pub enum Step {
 /// How to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Changes nothing and says whether it would.
+    /// Changes nothing and says what would change.
     DryRun,
     /// Leaves other managers' fields alone and reports them as conflicts.
     Normal,
@@ -242,7 +242,7 @@ pub enum Outcome {
     /// The object is there, or was applied.
     Present(Box<Inspection>),
     /// A dry run ended.
-    WouldChange(bool),
+    Foreseen(Foreseen),
     /// The object is deleted, or was not there.
     Deleted,
     /// The object goes when its finalizers are done.
@@ -274,6 +274,19 @@ impl Outcome {
         let failure = if let Self::Failed(failure) = self { Some(failure) } else { None };
         failure.filter(|failure| failure.remedy == Remedy::Outage)
     }
+}
+
+/// What applying an object would do, as the API server says of a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Foreseen {
+    /// It would be made.
+    Create,
+    /// Nothing would change but whose it is.
+    Same,
+    /// These fields would change, such as `.spec.replicas`.
+    Change(Vec<String>),
+    /// Other managers hold these fields, and keep them.
+    Conflict(Vec<FieldTaken>),
 }
 
 /// A field another manager holds.

@@ -13,6 +13,7 @@ mod news;
 pub mod object;
 pub mod owned;
 pub mod plan;
+pub mod preview;
 pub mod renewal;
 pub mod report;
 mod restore;

@@ -2,7 +2,7 @@
 //! but the report.
 
 use protocol::{
-    documents::{Ack, AppState, Chunk, Desired, Head, Hello},
+    documents::{Ack, AppState, Chunk, Desired, Head, Hello, OBSERVING},
     freshness::{self, StaleHead},
     ids::{AppId, Digest, Incarnation, JournalId, Nonce},
     order::{self, Admission, Held, Order, OrderError},
@@ -62,7 +62,7 @@ impl RefusedDesired {
 }
 
 /// Versions of the protocol's documents this agent reads.
-const DOCUMENTS: [u16; 1] = [1];
+const DOCUMENTS: [u16; 2] = [1, OBSERVING];
 
 impl Agent {
     pub(super) fn connected(&mut self, now: Now, nonce: Nonce, effects: &mut Vec<Effect>) {
@@ -222,6 +222,7 @@ impl Agent {
                 values: release.values.clone(),
                 mode: release.mode,
                 depends_on: release.depends_on.clone(),
+                enforce: release.enforce.clone(),
             };
             let app = self.apps.entry(release.app.clone()).or_default();
             let is_new = app.row.accepted.as_ref() != Some(&accepted);

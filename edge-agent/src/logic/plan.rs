@@ -7,9 +7,10 @@ use protocol::{ceilings, documents::Adopt};
 
 use super::{
     app::{App, Current, Found, ObjectState, ParentState, refuse},
-    event::{Failure, How},
+    event::{Failure, Foreseen, How},
     health::Status,
     object::ObjectRef,
+    preview,
 };
 
 /// Shortest time between two looks at one object, so that a busy controller does not keep us busy. Reports
@@ -19,6 +20,12 @@ pub const INSPECT_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two looks at an object that is not healthy. Its pods may tell more than they did, and time alone
 /// may settle it, without a change of the object that a watch would show.
 pub const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Why an object that was there before is not taken over.
+pub(super) const NOTHING_ADOPTED: &str = "the release adopts nothing";
+
+/// Why an object that was there before, and differs, is not taken over.
+pub(super) const DIFFERS: &str = "it differs from the release, which adopts only equals";
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,15 +75,24 @@ pub fn plan(app: &App, around: Surroundings<'_>) -> Vec<Action> {
         return removal(app, around);
     }
     let Some(current) = &app.current else { return Vec::new() };
+    let mut actions = preview::actions(app, current, around.now);
+    if !(0..current.release.objects.len()).any(|index| current.enforces(index)) {
+        return actions;
+    }
     match &app.parent {
         ParentState::Done => {}
-        ParentState::Busy => return Vec::new(),
-        ParentState::Failed(failed) if failed.retry_at > around.now => return Vec::new(),
-        ParentState::Needed | ParentState::Failed(_) => return vec![Action::Parent],
+        ParentState::Busy => return actions,
+        ParentState::Failed(failed) if failed.retry_at > around.now => return actions,
+        ParentState::Needed | ParentState::Failed(_) => {
+            actions.insert(0, Action::Parent);
+            return actions;
+        }
     }
-    let mut actions = Vec::new();
     let mut open = u8::MAX;
     for (index, entry) in current.release.objects.iter().enumerate() {
+        if !current.enforces(index) {
+            continue;
+        }
         let phase = phase(&entry.group, &entry.kind);
         let object = super::event::object_ref(&current.release, index);
         let next = next(app, current, index, &object, around);
@@ -90,7 +106,7 @@ pub fn plan(app: &App, around: Surroundings<'_>) -> Vec<Action> {
             actions.push(action);
         }
     }
-    if open == u8::MAX {
+    if open == u8::MAX && current.is_enforced() {
         actions.extend(pruning(app, around));
     }
     actions
@@ -115,7 +131,8 @@ pub fn next_time(app: &App, now: Duration) -> Option<Duration> {
         ParentState::Needed | ParentState::Busy | ParentState::Done => None,
     };
     let objects = app.objects.values().filter(|state| !state.busy);
-    objects.flat_map(wake_at).chain(parent).filter(|at| *at > now).min()
+    let looks = preview::next_times(app);
+    objects.flat_map(wake_at).chain(parent).chain(looks).filter(|at| *at > now).min()
 }
 
 fn wake_at(state: &ObjectState) -> impl Iterator<Item = Duration> {
@@ -201,10 +218,12 @@ fn adopt(adopt: Adopt, state: &ObjectState, object: &ObjectRef, index: usize, ap
         let message = format!("{object} is already there and not ours: {why}");
         Next::Do(Action::Refuse(object.clone(), refuse("AlreadyExists", message)))
     };
-    match (adopt, state.identical) {
-        (Adopt::Always, _) | (Adopt::IfIdentical, Some(true)) => apply,
-        (Adopt::Never, _) => refused("the release adopts nothing"),
-        (Adopt::IfIdentical, Some(false)) => refused("it differs from the release, which adopts only equals"),
+    match (adopt, state.foreseen()) {
+        (Adopt::Always, _) | (Adopt::IfIdentical, Some(Foreseen::Same)) => apply,
+        (Adopt::Never, _) => refused(NOTHING_ADOPTED),
+        (Adopt::IfIdentical, Some(Foreseen::Create | Foreseen::Change(_) | Foreseen::Conflict(_))) => {
+            refused(DIFFERS)
+        }
         (Adopt::IfIdentical, None) => Next::Do(Action::Apply(object.clone(), index, How::DryRun)),
     }
 }

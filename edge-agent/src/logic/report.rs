@@ -18,6 +18,7 @@ use super::{
     event::{Failure, object_ref},
     health::Status,
     object::ObjectRef,
+    preview,
 };
 
 /// How long changes are gathered before they are journaled and sent: an apply of many objects is one report.
@@ -33,9 +34,11 @@ pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
     if app.report.is_some() && !app.is_observed() {
         return None;
     }
+    let watched = current.filter(|current| !current.is_enforced() && !app.row.removing);
+    let refused = refused.filter(|_| watched.is_none());
     let tally = current.map(|current| tally(app, current, refused.as_deref())).unwrap_or_default();
     let state = state(app, &tally, refused.is_some());
-    let report = AppReport {
+    let mut report = AppReport {
         app: current.map(|current| current.release.app.clone())?,
         state,
         accepted: current.map(Current::reference),
@@ -46,7 +49,11 @@ pub fn assess(app: &App, refused: Option<String>) -> Option<AppReport> {
         worst: tally.worst.map(|(_, worst)| worst),
         counts: tally.counts,
         drift: drift(app),
+        preview: None,
     };
+    if let Some(current) = watched {
+        preview::report(app, current, &mut report);
+    }
     Some(report)
 }
 
@@ -68,6 +75,7 @@ pub fn assess_empty(id: &AppId, app: &App) -> AppReport {
         worst: None,
         counts: Counts::default(),
         drift: Vec::new(),
+        preview: None,
     }
 }
 
@@ -156,6 +164,9 @@ fn tally(app: &App, current: &Current, prune_refusal: Option<&str>) -> Tally {
         let object = object_ref(&current.release, index);
         let state = app.objects.get(&object).unwrap_or(&fresh);
         tally.counts.desired += 1;
+        if !current.enforces(index) {
+            continue;
+        }
         tally.object(app.is_applied(index), &object, state);
     }
     if let (Some(message), Some((first, _))) = (prune_refusal, app.leftovers().next()) {
@@ -204,11 +215,15 @@ fn state(app: &App, tally: &Tally, prune_refused: bool) -> AppState {
     let broken = tally.counts.failed > 0 || prune_refused;
     let named = app.named.as_ref().map(|named| &named.accepted);
     let refused = app.row.rejected.as_ref().is_some_and(|refused| Some(&refused.named) == named);
+    let watched = app.current.as_ref().filter(|current| !current.is_enforced());
     match () {
         () if app.row.removing => AppState::Removing,
         () if refused => AppState::Rejected,
         () if !tally.attempted => AppState::Applying,
+
         () if broken => AppState::Degraded,
+        () if watched.is_some_and(|current| preview::is_open(app, current)) => AppState::Pending,
+        () if watched.is_some() => AppState::Observed,
         () if tally.progressing > 0 => AppState::Progressing,
         () if tally.counts.healthy < tally.counts.desired => AppState::Applying,
         // What the release no longer names is a part of it too: that it is gone.

@@ -448,7 +448,7 @@ impl App {
     /// the first is applied.
     fn start(&mut self, id: &AppId, staged: Current) -> Vec<Entry> {
         let mut entries = Vec::new();
-        for index in 0..staged.release.objects.len() {
+        for index in (0..staged.release.objects.len()).filter(|index| staged.enforces(*index)) {
             let object = object_ref(&staged.release, index);
             if self.inventory.contains_key(&object) {
                 continue;
@@ -458,10 +458,13 @@ impl App {
             self.inventory.insert(object, owned);
         }
         // What failed before may fare better with other content.
-        self.objects.values_mut().for_each(|state| (state.failure, state.identical) = (None, None));
+        self.objects.values_mut().for_each(|state| (state.failure, state.forecast) = (None, None));
         self.named = None;
         self.parent = ParentState::Needed;
+        // What was only looked at left nothing: what was enforced before it still tells what is ours.
+        let looked_at = self.current.take_if(|current| !current.is_enforced()).is_some();
         let previous = self.current.replace(staged);
+        let previous = if looked_at { self.previous.take() } else { previous };
         self.row = AppRow {
             accepted: self.current.as_ref().map(|current| current.accepted.clone()),
             previous: previous.as_ref().map(|previous| previous.accepted.clone()),

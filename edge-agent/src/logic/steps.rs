@@ -9,10 +9,10 @@ use protocol::{
 
 use super::{
     agent::{Agent, Probe, Running, Work},
-    app::{App, Failed, Found, ObjectState, ParentState, refuse},
+    app::{App, Failed, Forecast, Found, ObjectState, ParentState, refuse},
     backoff,
     entry::{Entry, Key, Owned, Row},
-    event::{Effect, Failure, FieldTaken, How, Inspection, Outcome, Remedy, StepId},
+    event::{Effect, Failure, FieldTaken, Foreseen, How, Inspection, Outcome, Remedy, StepId},
     object::ObjectRef,
     transfer::Check,
 };
@@ -95,7 +95,9 @@ impl Agent {
             (Work::Inspect, Outcome::Present(found)) => {
                 effects.extend(app.looked(id, &object, Some(found), time));
             }
-            (Work::Apply { .. }, Outcome::WouldChange(changes)) => state.identical = Some(!changes),
+            (Work::Apply { .. }, Outcome::Foreseen(foreseen)) => {
+                app.foreseen(&object, foreseen, now.monotonic);
+            }
             (Work::Apply { .. }, Outcome::Conflict { fields, message }) => {
                 let taken_by = state.conflicted(&object, &fields, message, now.monotonic);
                 let owned = app.inventory.get_mut(&object);
@@ -176,7 +178,7 @@ impl ObjectState {
     fn applied(&mut self, found: Inspection, now: Duration) {
         self.found = Found::Present(Box::new(found));
         (self.applied_at, self.inspected_at) = (Some(now), Some(now));
-        (self.failure, self.force_next, self.identical) = (None, false, None);
+        (self.failure, self.force_next, self.forecast) = (None, false, None);
     }
 
     /// A field that was taken from us is taken back, a few times; any other is left to whoever holds it. Who took
@@ -204,6 +206,19 @@ impl ObjectState {
 }
 
 impl App {
+    /// Notes what a dry run said. Of an object that is only looked at this is all there is to know.
+    fn foreseen(&mut self, object: &ObjectRef, foreseen: Foreseen, now: Duration) {
+        let watched = self.current.as_ref().is_some_and(|current| {
+            current.indices.get(object).is_some_and(|index| !current.enforces(*index))
+        });
+        let state = self.objects.entry(object.clone()).or_default();
+        let of = state.inspection().map(|found| found.resource_version.clone());
+        state.forecast = Some(Forecast { of, at: now, foreseen });
+        if watched {
+            state.failure = None;
+        }
+    }
+
     /// Notes what a look at an object showed, and has recorded what is news about its drift.
     fn looked(
         &mut self,

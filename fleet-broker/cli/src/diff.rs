@@ -6,7 +6,7 @@ mod words;
 
 pub use objects::{Difference, How, Side, differences, unified};
 pub use plan::{Fleet, Move, Plan, Told, check_values, plan};
-pub use words::{counts, headline, parameters, summary};
+pub use words::{counts, headline, looked_at, parameters, summary};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod decide;
 mod freeze;
 pub mod messages;
 pub mod placement;
+mod preview;
 pub mod recovery;
 mod revocation;
 pub mod rollout;

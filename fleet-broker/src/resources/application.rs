@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::field::FieldError;
-use super::{schema, validate};
+use super::{PreviewCounts, schema, validate};
 
 /// The annotation by which an operator approves one dangerous change: `<generation>: <reason>`.
 pub const APPROVE_ANNOTATION: &str = "edgefleet.dev/approve";
@@ -17,6 +17,8 @@ pub const APPROVE_ANNOTATION: &str = "edgefleet.dev/approve";
 pub const OVERRIDES_MAX: usize = 64;
 /// Most applications that one may wait for.
 pub const DEPENDENCIES_MAX: usize = 16;
+/// Most rules about what is enforced already.
+pub const RULES_MAX: usize = protocol::documents::DesiredRelease::RULES;
 /// Most parameters that one Application sets.
 pub const PARAMETERS_MAX: usize = 64;
 
@@ -61,6 +63,22 @@ pub struct ApplicationSpec {
     /// What the clusters do with it.
     #[serde(default)]
     pub mode: Mode,
+    /// Objects that are enforced already, while the clusters only look at the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforce: Vec<ObjectRule>,
+}
+
+/// Selects objects of a bundle.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ObjectRule {
+    /// Their kind.
+    pub kind: String,
+    /// Their namespace. Any, or none, where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// One object's name. Every object of the kind where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// The clusters an Application goes to.
@@ -111,6 +129,10 @@ pub enum Mode {
     /// They apply it, and keep it applied.
     #[default]
     Enforce,
+    /// They say how its objects are and how they differ, and change nothing.
+    Observe,
+    /// They say what applying it would do, and change nothing.
+    DryRun,
 }
 
 /// How far an Application is.
@@ -133,6 +155,9 @@ pub struct ApplicationStatus {
     /// Why, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What applying it would do, over all clusters that only look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<PreviewCounts>,
 }
 
 /// How many clusters are in which state.
@@ -153,6 +178,10 @@ pub struct ApplicationClusters {
     /// How many cannot be reached now.
     #[schemars(schema_with = "schema::unsigned")]
     pub offline: u64,
+    /// How many only look at it.
+    #[schemars(schema_with = "schema::unsigned")]
+    #[serde(default)]
+    pub observed: u64,
 }
 
 /// What the hub decided about an Application.
@@ -185,6 +214,11 @@ impl validate::Validate for Application {
             errors.extend(validate::selector(&format!("{field}.clusterSelector"), &entry.cluster_selector));
             let parameters = entry.parameters.len();
             errors.extend(validate::count(&format!("{field}.parameters"), parameters, PARAMETERS_MAX));
+        }
+        errors.extend(validate::count("spec.enforce", spec.enforce.len(), RULES_MAX));
+        if spec.mode == Mode::Enforce && !spec.enforce.is_empty() {
+            let why = "spec.mode is Enforce, which enforces every object: set it to Observe or DryRun";
+            errors.push(FieldError::forbidden("spec.enforce", why));
         }
         for (index, dependency) in spec.depends_on.iter().enumerate() {
             let field = format!("spec.dependsOn[{index}].application");

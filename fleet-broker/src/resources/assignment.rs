@@ -5,6 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Preview;
+
 /// By which fields assignments are selected: one cluster's, one application's, those that failed.
 pub const ASSIGNMENT_FIELDS: &[&str] =
     &["metadata.name", "metadata.namespace", "status.application", "status.cluster", "status.state"];
@@ -57,6 +59,9 @@ pub struct AssignmentStatus {
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What applying it would do, where the cluster only looks at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
     /// Since when it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -79,4 +84,6 @@ pub enum AssignmentState {
     Deferred,
     /// The cluster was told to remove it, and has not yet said that it did.
     Removing,
+    /// The cluster looks at it, and changes nothing.
+    Observed,
 }

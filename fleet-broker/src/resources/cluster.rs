@@ -125,6 +125,10 @@ pub struct ClusterApplications {
     /// How many of them failed.
     #[schemars(schema_with = "schema::unsigned")]
     pub failed: u64,
+    /// How many of them it only looks at.
+    #[schemars(schema_with = "schema::unsigned")]
+    #[serde(default)]
+    pub observed: u64,
 }
 
 impl validate::Validate for Cluster {

@@ -124,8 +124,10 @@ fn decoding_an_application_refuses_or_says_what_it_left_out() {
         (Kind::Application, application(json!({"bundle": "b"})), Err(&["spec.placement: Required value"])),
         (
             Kind::Application,
-            application(json!({"bundle": "b", "placement": placed, "mode": "Observe"})),
-            Err(&["spec.mode: Unsupported value: \"Observe\": supported values: \"Enforce\""]),
+            application(json!({"bundle": "b", "placement": placed, "mode": "Watch"})),
+            Err(&[
+                "spec.mode: Unsupported value: \"Watch\": supported values: \"Enforce\", \"Observe\", \"DryRun\"",
+            ]),
         ),
         (
             Kind::Application,

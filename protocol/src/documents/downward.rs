@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentError, Document, DocumentType, at_most, short, unique};
+use super::{ContentError, Document, DocumentType, OBSERVING, ObjectEntry, at_most, short, unique};
 use crate::{
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Name, Nonce},
     limits,
@@ -52,6 +52,23 @@ pub struct DesiredRelease {
     pub mode: Mode,
     /// Applications of the same tenant and cluster that must be available first.
     pub depends_on: Vec<Name>,
+    /// Objects that are enforced although the rest is only looked at; none with [`Mode::Enforce`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<Vec<ObjectRule>>,
+}
+
+/// Selects objects of a release.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRule {
+    /// Their kind.
+    pub kind: String,
+    /// Their namespace; any, or none, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// One object's name; every object of the kind where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What an agent does with a release.
@@ -60,6 +77,10 @@ pub enum Mode {
     /// Apply it and keep it applied.
     #[default]
     Enforce,
+    /// Say how its objects are and how they differ from it. Nothing is changed, healed or deleted.
+    Observe,
+    /// Say what applying it would do. Nothing is changed, healed or deleted.
+    DryRun,
 }
 
 /// Which desired state is the newest, and until when that may be believed.
@@ -121,6 +142,49 @@ pub struct Ack {
     pub digest: Digest,
 }
 
+impl DesiredRelease {
+    /// Rules of [`DesiredRelease::enforce`]: a desired state of many applications has to fit into a message.
+    pub const RULES: usize = 64;
+
+    /// The version of the protocol's documents that an agent must know to read this.
+    pub const fn version(&self) -> u16 {
+        match (self.mode, &self.enforce) {
+            (Mode::Enforce, None) => 1,
+            (Mode::Enforce | Mode::Observe | Mode::DryRun, _) => OBSERVING,
+        }
+    }
+
+    fn check(&self) -> Result<(), ContentError> {
+        let field = self.app.to_string();
+        if self.len as usize > limits::RELEASE_BYTES {
+            return Err(ContentError::new(field, "names a release larger than any may be"));
+        }
+        at_most(&field, &self.depends_on, limits::APPLICATIONS)?;
+        if self.values.len() > limits::PARAMETERS {
+            return Err(ContentError::new(field, "sets more parameters than a release may have"));
+        }
+        self.values.values().try_for_each(|value| short(&field, value, limits::TEXT_BYTES))?;
+        let rules = self.enforce.as_deref().unwrap_or_default();
+        at_most(&field, rules, Self::RULES)?;
+        if self.mode == Mode::Enforce && self.enforce.is_some() {
+            return Err(ContentError::new(field, "enforces some objects and all of them"));
+        }
+        let texts =
+            rules.iter().flat_map(|rule| [Some(&rule.kind), rule.namespace.as_ref(), rule.name.as_ref()]);
+        texts.flatten().try_for_each(|text| short(&field, text, limits::TEXT_BYTES))
+    }
+}
+
+impl ObjectRule {
+    /// Whether it selects an object.
+    pub fn selects(&self, object: &ObjectEntry) -> bool {
+        let namespace = object.namespace.as_ref().map(Name::as_str);
+        self.kind == object.kind
+            && self.namespace.as_deref().is_none_or(|wanted| Some(wanted) == namespace)
+            && self.name.as_deref().is_none_or(|wanted| wanted == object.name.as_str())
+    }
+}
+
 impl Desired {
     /// The entry for an application.
     pub fn release_of(&self, app: &AppId) -> Option<&DesiredRelease> {
@@ -138,18 +202,7 @@ impl Document for Desired {
             return Err(ContentError::new("install_by", "lies too long after it was issued"));
         }
         unique("applications", self.releases.iter().map(|release| &release.app).chain(&self.remove))?;
-        for release in &self.releases {
-            let field = release.app.to_string();
-            if release.len as usize > limits::RELEASE_BYTES {
-                return Err(ContentError::new(field, "names a release larger than any may be"));
-            }
-            at_most(&field, &release.depends_on, limits::APPLICATIONS)?;
-            if release.values.len() > limits::PARAMETERS {
-                return Err(ContentError::new(field, "sets more parameters than a release may have"));
-            }
-            release.values.values().try_for_each(|value| short(&field, value, limits::TEXT_BYTES))?;
-        }
-        Ok(())
+        self.releases.iter().try_for_each(DesiredRelease::check)
     }
 }
 

@@ -11,16 +11,19 @@ mod upward;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use blob::{Chunk, ChunkError, Encoding};
-pub use downward::{Ack, CarryHead, Desired, DesiredRelease, Head, Mode, Permit};
+pub use downward::{Ack, CarryHead, Desired, DesiredRelease, Head, Mode, ObjectRule, Permit};
 pub use release::{
     Adopt, Ceilings, IgnoreRule, ObjectEntry, ObjectName, Parameter, ParameterTarget, ParameterType, Release,
     SecretSlot,
 };
 pub use root::{NamespacePattern, ReleaseRole, Role, Root};
 pub use upward::{
-    AppReport, AppState, Condition, ConditionStatus, Counts, Drift, Hello, ObjectMessage, Rejection,
+    AppReport, AppState, Condition, ConditionStatus, Counts, Drift, Hello, ObjectMessage, Preview, Rejection,
     ReleaseRef, Report, Want,
 };
+
+/// Since this version of the documents, a desired state may have releases that are only looked at: see [`Mode`].
+pub const OBSERVING: u16 = 2;
 
 /// What a document is. The name is signed with it, so none can pass for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -114,6 +114,9 @@ pub struct AppReport {
     pub counts: Counts,
     /// What was healed, newest first.
     pub drift: Vec<Drift>,
+    /// What applying its release would do, where that is only looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
 }
 
 /// How an application is, in one word.
@@ -135,6 +138,8 @@ pub enum AppState {
     Removing,
     /// Removed.
     Removed,
+    /// Looked at, as it was told; nothing of it failed, and nothing is said to run.
+    Observed,
 }
 
 /// One release, for people and for comparing.
@@ -212,6 +217,28 @@ pub struct Counts {
     pub failed: u32,
 }
 
+/// What applying a release would do to its objects, counted, and the first of those that differ.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preview {
+    /// As they should be, and ours.
+    pub unchanged: u32,
+    /// Not there.
+    pub create: u32,
+    /// There, and different.
+    pub change: u32,
+    /// There and the same, and not ours yet.
+    pub adopt: u32,
+    /// There, with fields that would change and that other managers hold.
+    pub conflict: u32,
+    /// Not applicable: there and not to be adopted, or refused by the API server.
+    pub refuse: u32,
+    /// Ours, and no longer in the release.
+    pub delete: u32,
+    /// The first objects of which there is more to say than that they are as they should be.
+    pub objects: Vec<ObjectMessage>,
+}
+
 /// Something that was changed by another and set right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -239,6 +266,25 @@ impl Report {
             hasher.update(&bytes);
         }
         hasher.finish()
+    }
+}
+
+impl fmt::Display for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { unchanged, create, change, adopt, conflict, refuse, delete, objects: _ } = self;
+        let parts = [
+            (create, "to create"),
+            (change, "to change"),
+            (adopt, "to adopt"),
+            (conflict, "in conflict"),
+            (refuse, "refused"),
+            (delete, "to delete"),
+            (unchanged, "unchanged"),
+        ];
+        let mut said = parts.into_iter().filter(|(count, _)| **count > 0);
+        let Some((count, what)) = said.next() else { return f.write_str("nothing to do") };
+        write!(f, "{count} {what}")?;
+        said.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
     }
 }
 
@@ -283,9 +329,19 @@ impl AppReport {
     /// Entries of [`AppReport::drift`].
     pub const DRIFTS: usize = 8;
 
+    /// Entries of [`Preview::objects`]: a full report of applications that are looked at has to fit into a document.
+    pub const PREVIEWED: usize = 8;
+
     fn check(&self) -> Result<(), ContentError> {
         check_conditions(&self.conditions)?;
         at_most("drift", &self.drift, Self::DRIFTS)?;
+        if let Some(preview) = &self.preview {
+            at_most("preview", &preview.objects, Self::PREVIEWED)?;
+            preview
+                .objects
+                .iter()
+                .try_for_each(|one| check_texts("preview", [&one.object, &one.reason], &one.message))?;
+        }
         if let Some(worst) = &self.worst {
             check_texts("worst", [&worst.object, &worst.reason], &worst.message)?;
         }

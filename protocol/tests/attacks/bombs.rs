@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use protocol::{
     codec,
-    documents::{Chunk, ChunkError, Desired, DocumentType, Encoding, Report},
+    documents::{
+        Chunk, ChunkError, Desired, DocumentType, Encoding, Mode, ObjectMessage, ObjectRule, Preview, Report,
+    },
     ids::AppId,
 };
 
@@ -142,10 +144,29 @@ fn more_than_a_limit_allows() {
         "larger than any may be",
         "a huge release",
     );
+    let rule = ObjectRule { kind: "Pod".to_owned(), namespace: None, name: None };
+    let mut picky = desired();
+    (picky.releases[0].mode, picky.releases[0].enforce) = (Mode::Observe, Some(vec![rule; 65]));
+    expect(
+        verdict(DocumentType::Desired, &sign(&picky, &[DIRECTOR])),
+        "65 entries, at most 64",
+        "many rules",
+    );
+    picky.releases[0].enforce = Some(Vec::new());
+    picky.releases[0].mode = Mode::Enforce;
+    expect(
+        verdict(DocumentType::Desired, &sign(&picky, &[DIRECTOR])),
+        "enforces some objects and all of them",
+        "rules where everything is enforced",
+    );
     let report = report();
     let of = |index: usize| protocol::documents::AppReport { app: app(index), ..report.apps[0].clone() };
     let flood = Report { apps: (0..33).map(of).collect(), ..report.clone() };
     expect(verdict(DocumentType::Report, &sign(&flood, &[CLUSTER])), "33 entries, at most 32", "reports");
+    let entry = ObjectMessage { object: String::new(), reason: String::new(), message: String::new() };
+    let mut forecast = report.clone();
+    forecast.apps[0].preview = Some(Preview { objects: vec![entry; 9], ..Preview::default() });
+    expect(verdict(DocumentType::Report, &sign(&forecast, &[CLUSTER])), "9 entries, at most 8", "a preview");
     let long = "x".repeat(1025);
     let chatter: [fn(&mut Report, &str); 7] = [
         |report, text| report.conditions[0].message = text.to_owned(),

@@ -188,6 +188,7 @@ pub(crate) fn naming(bytes: &[u8]) -> DesiredRelease {
         len: u32::try_from(bytes.len()).unwrap(),
         values: BTreeMap::from([("replicas".to_owned(), "4".to_owned())]),
         mode: Mode::Enforce,
+        enforce: None,
         depends_on: vec![name("gateway-crds")],
     }
 }
@@ -274,6 +275,7 @@ pub(crate) fn report() -> Report {
             found: NOW,
             count: 1,
         }],
+        preview: None,
     };
     Report {
         cluster: tower(),

@@ -34,10 +34,8 @@ async fn apply_creates_changes_and_removes() -> Result<()> {
                 seen.answer(&answer, &["/data"]);
             }
             let tried = config(side, "one", json!({"b": "tried"}));
-            let object = ObjectRef::of(&tried)?;
-            let dry = Request::Apply { object: object.clone(), body: tried, force: false, dry_run: true };
-            seen.answer(&side.send(dry).await, &["/data"]);
-            seen.answer(&side.send(Request::Get(object)).await, &["/data"]);
+            seen.answer(&dry_run(side, &tried, false).await, &["/data"]);
+            seen.answer(&side.send(Request::Get(ObjectRef::of(&tried)?)).await, &["/data"]);
             Ok(())
         },
         &[
@@ -79,6 +77,46 @@ async fn what_others_own_is_a_conflict() -> Result<()> {
             r#"kubectl-set .spec.template.spec.containers[name="app"].image true"#,
             "Deployment NS/gateway: Apply failed with 2 conflicts: conflicts with \"kubectl\" with subresource \"scale\" using apps/v1:\n- .spec.replicas\nconflicts with \"kubectl-set\" using apps/v1:\n- .spec.template.spec.containers[name=\"app\"].image",
             r#""gateway:1""#,
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_dry_run_answers_as_an_apply_and_leaves_nothing() -> Result<()> {
+    check(
+        async |side, seen| {
+            let new = config(side, "new", json!({"a": "1"}));
+            seen.answer(&dry_run(side, &new, false).await, &["/data"]);
+            seen.answer(&side.send(Request::Get(ObjectRef::of(&new)?)).await, &[]);
+            let body = deployment(side, &json!({}));
+            let object = ObjectRef::of(&body)?;
+            apply(side, &body, false).await?;
+            side.edit(&object, "kubectl", "scale", &json!({"spec": {"replicas": 3}})).await?;
+            seen.answer(&dry_run(side, &body, false).await, &[]);
+            let Response::Object(forced) = dry_run(side, &body, true).await? else { bail!("no object") };
+            seen.line(format!("forced to {}", forced["spec"]["replicas"]));
+            seen.line(format!("left at {}", side.get(&object).await?["spec"]["replicas"]));
+            let mut refused = deployment(side, &json!({"more": "x"}));
+            refused["spec"]["selector"]["matchLabels"]["more"] = json!("x");
+            seen.answer(&dry_run(side, &refused, true).await, &[]);
+            let mut nowhere = new.clone();
+            nowhere["metadata"]["namespace"] = json!("nowhere");
+            seen.answer(&dry_run(side, &nowhere, false).await, &[]);
+            let unknown = json!({"apiVersion": "example.com/v1", "kind": "Widget",
+                                 "metadata": {"name": "w", "namespace": side.namespace()}});
+            seen.answer(&dry_run(side, &unknown, false).await, &[]);
+            Ok(())
+        },
+        &[
+            r#"u1 v1 generation - data={"a":"1"}"#,
+            "ConfigMap NS/new does not exist; Object",
+            "Deployment NS/gateway: Apply failed with 1 conflict: conflict with \"kubectl\" with subresource \"scale\" using apps/v1: .spec.replicas; Object",
+            "forced to 2",
+            "left at 3",
+            "Deployment NS/gateway is invalid: Deployment.apps \"gateway\" is invalid: spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"gateway\",\"more\":\"x\"}}: field is immutable; Object",
+            "namespace nowhere of ConfigMap nowhere/new does not exist: create it, or add it to a bundle; Retry { after: None }",
+            "the cluster does not serve Widget.v1.example.com: write a version that `kubectl api-versions` lists, or install its CustomResourceDefinition; Retry { after: None }",
         ],
     )
     .await
@@ -240,6 +278,36 @@ async fn a_watch_tells_metadata_in_order() -> Result<()> {
             "gone ConfigMap NS/one u1 v4 generation - [part-of=NS-x]",
             "changed ConfigMap NS/one u1 v5 generation - [part-of=NS-y]",
             "gone ConfigMap NS/two u2 v6 generation - [part-of=NS-y]",
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_watch_of_nothing_begins_at_once() -> Result<()> {
+    check(
+        async |side, seen| {
+            let set = format!("{}-z", side.namespace());
+            let mut watch = side.watch(Gvk::new("v1", "ConfigMap"), &format!("part-of={set}"));
+            for _ in 0..2 {
+                seen.event(&watch.next().await.expect("watches do not end"));
+            }
+            let mut body = config(side, "one", json!({}));
+            body["metadata"]["labels"] = json!({"part-of": set});
+            apply(side, &body, false).await?;
+            let object = ObjectRef::of(&body)?;
+            let uid = uid(&side.get(&object).await?);
+            side.send(Request::Delete { object, uid }).await?;
+            for _ in 0..2 {
+                seen.event(&watch.next().await.expect("watches do not end"));
+            }
+            Ok(())
+        },
+        &[
+            "listing",
+            "synced",
+            "changed ConfigMap NS/one u1 v1 generation - [part-of=NS-z]",
+            "gone ConfigMap NS/one u1 v2 generation - [part-of=NS-z]",
         ],
     )
     .await
@@ -462,6 +530,12 @@ async fn a_field_that_does_not_exist_is_refused() -> Result<()> {
 async fn apply(side: &Side, body: &Value, force: bool) -> Result<Response, ClusterError> {
     let object = ObjectRef::of(body).expect("cases are written with whole objects");
     side.send(Request::Apply { object, body: body.clone(), force, dry_run: false }).await
+}
+
+/// Asks what an apply would do.
+async fn dry_run(side: &Side, body: &Value, force: bool) -> Result<Response, ClusterError> {
+    let object = ObjectRef::of(body).expect("cases are written with whole objects");
+    side.send(Request::Apply { object, body: body.clone(), force, dry_run: true }).await
 }
 
 async fn wait_until(side: &Side, object: &ObjectRef, expected: &str) -> Result<Value> {

@@ -324,40 +324,30 @@ impl Site {
 
     /// Has a bundle run that was published. Returns its name.
     pub(crate) async fn place(&self, bundle: &Bundle) -> Result<String> {
-        self.put_application(bundle, "test", "Leave", json!({})).await?;
+        self.place_in(bundle, json!({})).await
+    }
+
+    /// [`Site::place`] with more in the application's `spec`, such as a mode.
+    pub(crate) async fn place_in(&self, bundle: &Bundle, more: Value) -> Result<String> {
+        let mut application = application(bundle, "test", "Leave");
+        for (field, value) in more.as_object().context("fields of a spec")? {
+            application["spec"][field] = value.clone();
+        }
+        self.operator.put_application(application).await?;
         Ok(name_of(bundle))
     }
 
     /// Has the bundle's application run nowhere, with the approval that this needs.
     pub(crate) async fn remove(&self, bundle: &Bundle) -> Result<()> {
-        self.put_application(bundle, "nowhere", "Remove", json!({})).await?;
+        let mut nowhere = application(bundle, "nowhere", "Remove");
+        self.operator.put_application(nowhere.clone()).await?;
         let applications = self.operator.applications().await?;
         let name = bundle.release().app.name.as_str();
         let generation = applications.iter().find(|one| one.metadata.name.as_deref() == Some(name));
         let generation = generation.and_then(|one| one.metadata.generation).context("its generation")?;
-        let approval = json!({APPROVE_ANNOTATION: format!("{generation}: it is a test")});
-        self.put_application(bundle, "nowhere", "Remove", approval).await
-    }
-
-    async fn put_application(
-        &self,
-        bundle: &Bundle,
-        stage: &str,
-        on_unmatch: &str,
-        annotations: Value,
-    ) -> Result<()> {
-        let AppId { tenant, name } = &bundle.release().app;
-        let selector = json!({"matchLabels": {"stage": stage}});
-        let application = json!({
-            "apiVersion": "edgefleet.dev/v1alpha1",
-            "kind": "Application",
-            "metadata": {"namespace": tenant.as_str(), "name": name.as_str(), "annotations": annotations},
-            "spec": {
-                "bundle": name_of(bundle),
-                "placement": {"clusterSelector": selector, "onUnmatch": on_unmatch},
-            },
-        });
-        Ok(self.operator.put_application(application).await?)
+        nowhere["metadata"]["annotations"] =
+            json!({APPROVE_ANNOTATION: format!("{generation}: it is a test")});
+        Ok(self.operator.put_application(nowhere).await?)
     }
 
     /// The site's one application, unless a test makes others.
@@ -514,6 +504,21 @@ impl Drop for Site {
 pub(crate) fn condition<'a>(cluster: &'a Cluster, kind: &str) -> Option<[&'a str; 3]> {
     let found = cluster.status.iter().flat_map(|shown| &shown.conditions).find(|one| one.type_ == kind)?;
     Some([&found.status, &found.reason, &found.message])
+}
+
+/// An application that has a bundle run on clusters of a stage.
+fn application(bundle: &Bundle, stage: &str, on_unmatch: &str) -> Value {
+    let AppId { tenant, name } = &bundle.release().app;
+    let selector = json!({"matchLabels": {"stage": stage}});
+    json!({
+        "apiVersion": "edgefleet.dev/v1alpha1",
+        "kind": "Application",
+        "metadata": {"namespace": tenant.as_str(), "name": name.as_str(), "annotations": {}},
+        "spec": {
+            "bundle": name_of(bundle),
+            "placement": {"clusterSelector": selector, "onUnmatch": on_unmatch},
+        },
+    })
 }
 
 /// The name of a bundle at the hub.

@@ -18,6 +18,7 @@ mod hub_killed;
 mod hub_killed_everywhere;
 mod journal_damaged;
 mod manifests;
+mod observed;
 mod offline;
 mod prune;
 mod quiet;

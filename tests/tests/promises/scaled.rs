@@ -86,6 +86,19 @@ async fn what_is_left_to_others_stays_as_they_set_it() -> Result<()> {
     Ok(())
 }
 
+/// The first of its kind on the cluster: the watch that tells of its end began with nothing to list.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_right_after_it_came_is_made_again() -> Result<()> {
+    let mut site = Site::start("deleted").await?;
+    let limits = "apiVersion: v1\nkind: LimitRange\nmetadata: {name: first}\nspec: {limits: []}";
+    let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}", site.name);
+    site.deliver(&format!("{namespace}\n---\n{limits}\n")).await?;
+    let uid = |found: &Value| found["metadata"]["uid"].clone();
+    let first = uid(&site.get_again("limitrange", "first").await?);
+    site.kubectl(&["delete", "limitrange", "first"]).await?;
+    site.object("limitrange", "first", |found| uid(found) != first).await.map(drop)
+}
+
 /// Delivers a version that leaves the number of replicas to others.
 async fn deliver(site: &mut Site, version: u64) -> Result<String> {
     let app = site.app()?;

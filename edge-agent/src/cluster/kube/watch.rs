@@ -106,7 +106,7 @@ impl Watch {
         if first {
             self.ready.push_back(WatchEvent::Listing);
         }
-        for item in page.items {
+        for item in page.items.into_iter().flatten() {
             let meta = item.metadata.named(&self.kind)?;
             self.ready.push_back(WatchEvent::Changed(meta));
         }
@@ -197,8 +197,8 @@ impl Watch {
 #[derive(Deserialize)]
 struct Page {
     metadata: PageMeta,
-    #[serde(default)]
-    items: Vec<Item>,
+    /// An API server writes no items as `null` where it converts a list to its metadata.
+    items: Option<Vec<Item>>,
 }
 
 #[derive(Deserialize)]
@@ -293,4 +293,22 @@ fn overdue(after: Duration) -> ClusterError {
 #[allow(clippy::disallowed_methods, reason = "a pause after a failure waits for time and nothing else")]
 async fn wait(pause: Duration) {
     tokio::time::sleep(pause).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_nothing_is_a_list() {
+        for (items, expected) in [
+            ("null", 0),
+            ("[]", 0),
+            (r#"[{"metadata": {"name": "a", "uid": "b", "resourceVersion": "1"}}]"#, 1),
+        ] {
+            let list = format!(r#"{{"metadata": {{"resourceVersion": "1"}}, "items": {items}}}"#);
+            let page: Page = parse(list.as_bytes()).unwrap();
+            assert_eq!(page.items.into_iter().flatten().count(), expected, "{list}");
+        }
+    }
 }

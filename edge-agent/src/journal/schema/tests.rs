@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use protocol::{
     codec,
     documents::{
-        AppReport, AppState, Condition, ConditionStatus, Counts, Drift, Mode, ObjectMessage, Rejection,
-        ReleaseRef,
+        AppReport, AppState, Condition, ConditionStatus, Counts, Drift, Mode, ObjectMessage, ObjectRule,
+        Preview, Rejection, ReleaseRef,
     },
     ids::{AppId, Digest, Incarnation, JournalId, Name},
     time::UnixSeconds,
@@ -18,7 +18,10 @@ use crate::logic::{
 };
 
 /// What the rows of each schema look like: a digest of one of every kind, with every field set.
-const LAYOUTS: &[&str] = &["c44490902a4d13445b7db00889bedd22352165d8d6fd39915b2263d915272372"];
+const LAYOUTS: &[&str] = &[
+    "c44490902a4d13445b7db00889bedd22352165d8d6fd39915b2263d915272372",
+    "8294f479c9c1bfba1cde552f5da8ce7aa01a44c94ba45a455ad77129014c36c2",
+];
 
 #[test]
 fn rows_are_those_of_this_schema() {
@@ -57,6 +60,11 @@ fn full() -> Vec<Row> {
         values: BTreeMap::from([("name".to_owned(), "value".to_owned())]),
         mode: Mode::Enforce,
         depends_on: vec![Name::new("database").unwrap()],
+        enforce: Some(vec![ObjectRule {
+            kind: "Deployment".to_owned(),
+            namespace: Some("radio".to_owned()),
+            name: Some("web".to_owned()),
+        }]),
     };
     let rejection = Rejection { digest, reason: "OutOfScope".to_owned(), message: "why".to_owned() };
     let named = ReleaseRef { digest, version: "1.0.2".to_owned(), counter: 2 };
@@ -124,5 +132,19 @@ fn report(app: &AppId) -> AppReport {
             found: UnixSeconds(5),
             count: 6,
         }],
+        preview: Some(Preview {
+            unchanged: 1,
+            create: 2,
+            change: 3,
+            adopt: 4,
+            conflict: 5,
+            refuse: 6,
+            delete: 7,
+            objects: vec![ObjectMessage {
+                object: text("Pod radio/web"),
+                reason: text("WouldChange"),
+                message: text(".spec"),
+            }],
+        }),
     }
 }

@@ -50,6 +50,7 @@ fn desired(fleet: &Fleet, seq: u64) -> Vec<u8> {
             values: BTreeMap::new(),
             mode: Mode::Enforce,
             depends_on: Vec::new(),
+            enforce: None,
         }],
         remove: Vec::new(),
         policy: None,

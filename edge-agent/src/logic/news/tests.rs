@@ -32,6 +32,7 @@ fn desired(fleet: &Fleet, seq: u64, values: &str) -> Vec<u8> {
         len: 7,
         values: BTreeMap::from([("level".to_owned(), values.to_owned())]),
         mode: Mode::Enforce,
+        enforce: None,
         depends_on: vec![Name::new("meter").unwrap()],
     };
     fleet.sign(&Desired {

@@ -305,6 +305,10 @@ impl Comparing {
     async fn step(&mut self, id: &AppId, step: &Move) -> Result<(), CommandError> {
         self.line("");
         self.line(&diff::headline(step));
+        if let Some(why) = diff::looked_at(step) {
+            self.line(why);
+            return Ok(());
+        }
         let now = match &step.from {
             Some(told) => self.load(id, &told.bundle).await?.map(|bundle| told.settable(bundle.release())),
             None => None,

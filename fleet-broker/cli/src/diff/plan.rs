@@ -7,7 +7,9 @@ use fleet_broker::{
         placement::Selection,
         rollout::{self, Change, View},
     },
-    resources::{ApplicationSpec, Assignment, AssignmentState, AssignmentStatus, Cluster, OnUnmatch},
+    resources::{
+        ApplicationSpec, Assignment, AssignmentState, AssignmentStatus, Cluster, Mode, ObjectRule, OnUnmatch,
+    },
 };
 use protocol::{
     documents::Release,
@@ -23,6 +25,8 @@ pub struct Told {
     pub values: BTreeMap<String, String>,
     /// What must be available first.
     pub depends_on: Vec<String>,
+    /// In which mode it is only looked at, and what of it is enforced already; none where all of it is enforced.
+    pub looked_at: Option<String>,
 }
 
 /// Clusters that all go the same way.
@@ -138,12 +142,24 @@ impl Told {
     /// What `spec` says to a cluster with these labels.
     fn on(spec: &ApplicationSpec, selection: &Selection, labels: &BTreeMap<String, String>) -> Self {
         let depends_on = spec.depends_on.iter().map(|one| one.application.clone()).collect();
-        Self { bundle: spec.bundle.clone(), values: selection.values(labels).clone(), depends_on }
+        let looked_at = (spec.mode != Mode::Enforce).then(|| looked_at(spec));
+        Self { bundle: spec.bundle.clone(), values: selection.values(labels).clone(), depends_on, looked_at }
     }
 
     fn nothing() -> Self {
-        Self { bundle: String::new(), values: BTreeMap::new(), depends_on: Vec::new() }
+        Self { bundle: String::new(), values: BTreeMap::new(), depends_on: Vec::new(), looked_at: None }
     }
+}
+
+/// Such as `DryRun`, or `Observe, enforcing Deployment radio/gateway`.
+fn looked_at(spec: &ApplicationSpec) -> String {
+    let rule = |rule: &ObjectRule| {
+        let place = rule.namespace.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
+        format!("{} {place}{}", rule.kind, rule.name.as_deref().unwrap_or("*"))
+    };
+    let rules: Vec<String> = spec.enforce.iter().map(rule).collect();
+    let enforced = if rules.is_empty() { String::new() } else { format!(", enforcing {}", rules.join(", ")) };
+    format!("{:?}{enforced}", spec.mode)
 }
 
 /// The bundle that each cluster was told to run, by the cluster's name.

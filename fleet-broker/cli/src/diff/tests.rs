@@ -203,7 +203,26 @@ fn clusters_go_where_the_hub_would_send_them() {
     };
     let none = "Application radio/gateway: 0 of 2 selected clusters would change, 2 stay";
     let both = "Application radio/gateway: 2 of 2 selected clusters would change, 0 stay";
-    let cases: [PlanCase; 6] = [
+    let looking = |mode: &str, enforce: Value| json!({"mode": mode, "enforce": enforce});
+    let one = json!([{"kind": "Service"}, {"kind": "ConfigMap", "namespace": "radio", "name": "gateway"}]);
+    let cases: [PlanCase; 8] = [
+        (
+            "looking first",
+            None,
+            spec("gateway-1", "prod", looking("DryRun", json!([]))),
+            &["nothing -> gateway-1 (DryRun) on 2 clusters: tower-1, tower-2"],
+            both.into(),
+        ),
+        (
+            "taking over",
+            Some(spec("gateway-1", "prod", looking("DryRun", json!([])))),
+            spec("gateway-1", "prod", looking("Observe", one)),
+            &[
+                "gateway-1 (DryRun) -> gateway-1 (Observe, enforcing Service *, ConfigMap radio/gateway) on 2 clusters: \
+               tower-1, tower-2",
+            ],
+            both.into(),
+        ),
         ("nothing", live(), spec("gateway-1", "prod", json!({})), &[], none.into()),
         (
             "first",

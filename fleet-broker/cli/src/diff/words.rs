@@ -32,7 +32,11 @@ pub fn summary(id: &AppId, plan: &Plan) -> Vec<String> {
 /// Where some clusters go, and which they are.
 pub fn headline(step: &Move) -> String {
     let bundle = |side: &Option<super::Told>, without: &str| {
-        side.as_ref().map_or_else(|| without.to_owned(), |told| told.bundle.clone())
+        let told = |told: &super::Told| match &told.looked_at {
+            Some(how) => format!("{} ({how})", told.bundle),
+            None => told.bundle.clone(),
+        };
+        side.as_ref().map_or_else(|| without.to_owned(), told)
     };
     let shown: Vec<&str> = step.clusters.iter().take(CLUSTERS_SHOWN).map(String::as_str).collect();
     let more = match step.clusters.len().saturating_sub(CLUSTERS_SHOWN) {
@@ -46,6 +50,20 @@ pub fn headline(step: &Move) -> String {
         plural(step.clusters.len(), "cluster"),
         shown.join(", ")
     )
+}
+
+/// Why bundles do not tell what a move does to objects, where these are only looked at; none where bundles do.
+pub fn looked_at(step: &Move) -> Option<&'static str> {
+    let looks = |side: &Option<super::Told>| side.as_ref().is_some_and(|told| told.looked_at.is_some());
+    match step {
+        Move { to, .. } if looks(to) => Some(
+            "clusters would tell in their Assignments what applying it does; nothing but what spec.enforce names is applied",
+        ),
+        Move { from, .. } if looks(from) => {
+            Some("what is only looked at now would be applied; the Assignments tell what that does")
+        }
+        Move { .. } => None,
+    }
 }
 
 /// The parameters whose values differ, each with both.

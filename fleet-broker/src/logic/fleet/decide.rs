@@ -108,6 +108,7 @@ impl Fleet {
             let (told, wanted) = (state.told(id), placement.on(&state.labels));
             change.placed += u64::from(wanted.is_some());
             let changes = if wanted.is_some() { told != wanted } else { removes && told.is_some() };
+            change.unread += u64::from(!changes && wanted.is_some_and(|wanted| state.unlearned(wanted)));
             // Of one that was not met it is not known what it runs: it is told once it said so.
             if !changes || !self.has_met(state) {
                 continue;
@@ -115,6 +116,8 @@ impl Fleet {
             if let Some((name, freeze)) = self.frozen(id, &state.labels) {
                 let (name, reason) = (name.clone(), freeze.reason.clone());
                 change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
+            } else if wanted.is_some_and(|wanted| !state.reads(wanted)) {
+                change.unread += 1;
             } else if let Some(wanted) = wanted {
                 change.install.insert(cluster.clone(), wanted.clone());
             } else {
@@ -150,6 +153,8 @@ impl Fleet {
             placed: change.placed,
             told: counts.desired,
             available: counts.available,
+            observed: counts.observed,
+            preview: self.previewed(id, counts),
             failed: counts.failed,
             offline: counts.offline,
             removed_before: before.map_or(0, |removals| removals.unapproved),

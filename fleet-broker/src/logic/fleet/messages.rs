@@ -58,6 +58,7 @@ impl Fleet {
     }
 
     fn hello(&mut self, now: Now, id: &ClusterId, hello: &Hello, effects: &mut Vec<Effect>) {
+        self.touch_observed();
         if !self.meet(now, id, hello, effects) {
             return;
         }

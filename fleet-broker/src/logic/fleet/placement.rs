@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apimachinery::selector::{LabelSelector, Selector};
 use protocol::{
-    documents::{self, DesiredRelease, Mode},
+    documents::{self, DesiredRelease, Mode, ObjectRule},
     ids::{AppId, Name},
 };
 
@@ -115,9 +115,16 @@ fn desired(id: &AppId, application: &Application, release: &Release) -> Result<D
         values: spec.parameters.clone(),
         mode: match spec.mode {
             resources::Mode::Enforce => Mode::Enforce,
+            resources::Mode::Observe => Mode::Observe,
+            resources::Mode::DryRun => Mode::DryRun,
         },
         depends_on,
+        enforce: (!spec.enforce.is_empty()).then(|| spec.enforce.iter().map(rule).collect()),
     })
+}
+
+fn rule(rule: &resources::ObjectRule) -> ObjectRule {
+    ObjectRule { kind: rule.kind.clone(), namespace: rule.namespace.clone(), name: rule.name.clone() }
 }
 
 fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, String> {

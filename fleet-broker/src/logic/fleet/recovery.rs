@@ -109,6 +109,8 @@ pub(super) struct Claim {
     /// What it holds.
     held: Option<Held>,
     nonce: Nonce,
+    /// The newest version of the protocol's documents that it knows.
+    pub(super) documents: u16,
     /// It agreed with another life of the hub last, and believes this one only in answer to its challenge.
     other_life: bool,
 }
@@ -195,7 +197,8 @@ impl Fleet {
         let Some(cluster) = self.clusters.get_mut(id) else { return false };
         let held = hello.desired.map(|digest| Held { order: hello.order, digest });
         let other_life = hello.incarnation.is_some_and(|life| life != incarnation);
-        cluster.claim = Some(Claim { held, nonce: hello.nonce, other_life });
+        let documents = hello.documents.iter().copied().max().unwrap_or_default();
+        cluster.claim = Some(Claim { held, nonce: hello.nonce, documents, other_life });
         let known = cluster.signed.as_ref().map(Signed::held);
         let other = held.filter(|held| known.is_none_or(|known| known.digest != held.digest));
         let unknown = other.filter(|held| other_life || known.is_none_or(|known| held.order >= known.order));

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{documents::DesiredRelease, ids::ClusterId};
 
+use crate::resources::PreviewCounts;
+
 /// Share of the fleet, in percent, that one generation of an application may be taken from without an approval,
 /// however many changes of labels that takes.
 pub const REMOVALS_PERCENT: u64 = 1;
@@ -17,6 +19,8 @@ pub struct Change {
     pub install: BTreeMap<ClusterId, DesiredRelease>,
     /// Clusters that shall no longer run it.
     pub remove: BTreeSet<ClusterId>,
+    /// Clusters whose agents did not say that they know what they would be told.
+    pub unread: u64,
     /// Clusters that would be among these, were they not frozen.
     pub frozen: Option<Frozen>,
 }
@@ -43,6 +47,10 @@ pub struct View {
     pub told: u64,
     /// Clusters that run what they were told, and are healthy.
     pub available: u64,
+    /// Clusters that look at it, as they were told, and do not run it.
+    pub observed: u64,
+    /// What these say that applying it would do.
+    pub preview: Option<PreviewCounts>,
     /// Clusters on which it failed or was refused.
     pub failed: u64,
     /// Clusters that cannot be reached now.
@@ -113,13 +121,22 @@ pub fn advance(change: &Change, view: View) -> Decision {
         let reason = format!("{what}, frozen by {name} ({reason}): lift it with edgefleet unfreeze {name}");
         return Decision::Hold { reason, waits: Waits::Freeze };
     }
-    let View { told, available, failed, offline, .. } = view;
+    if change.unread > 0 {
+        let what = many(change.unread, "cluster waits", "clusters wait");
+        let why = "for an agent that knows more modes than Enforce: connect those that are away, upgrade the others";
+        return Decision::Hold { reason: format!("{what} {why}"), waits: Waits::Clusters };
+    }
+    let View { told, available, observed, preview, failed, offline, .. } = view;
     match () {
         () if failed > 0 => {
             Decision::Hold { reason: format!("{failed} of {told} clusters failed"), waits: Waits::Failed }
         }
         () if available == told => {
             Decision::Complete { reason: format!("{told} of {told} clusters are available") }
+        }
+        () if observed > 0 && available + observed == told => {
+            let preview = preview.map(|preview| format!(": {preview}")).unwrap_or_default();
+            Decision::Complete { reason: format!("{observed} of {told} clusters look at it{preview}") }
         }
         () => {
             let away = match offline {
@@ -162,16 +179,7 @@ mod tests {
 
     #[test]
     fn removals_beyond_their_share_and_empty_selectors_wait() {
-        let view = View {
-            fleet: 1000,
-            placed: 500,
-            told: 510,
-            available: 500,
-            failed: 0,
-            offline: 0,
-            removed_before: 0,
-            approved: false,
-        };
+        let view = View { fleet: 1000, placed: 500, told: 510, available: 500, ..View::default() };
         let cases = [
             // removed, view, held
             (10, view, false),

@@ -86,7 +86,8 @@ impl Fleet {
     }
 
     /// Sends a head, and with it the desired state if the cluster does not hold it. A cluster of which it is not known
-    /// what it holds is sent nothing, and while an operator has yet to accept a recovery none is sent anything new.
+    /// what it holds is sent nothing, and while an operator has yet to accept a recovery none is sent anything new. None
+    /// is sent what its agent cannot read.
     pub(super) fn send_news(
         &self,
         now: Now,
@@ -105,7 +106,9 @@ impl Fleet {
         let nonce = nonce.or(cluster.challenge());
         let head = self.head(now, id, signed.held(), releases, nonce);
         effects.push(Effect::Push(id.clone(), Downward::Head, self.sign(Head::TYPE, id, &head)));
-        if with_desired && !self.is_paused() {
+        // An agent that was put back to an earlier version goes on with what it holds.
+        let is_read = signed.desired.releases.iter().all(|release| cluster.reads(release));
+        if with_desired && is_read && !self.is_paused() {
             effects.push(Effect::Push(id.clone(), Downward::Desired, signed.bytes.clone()));
         }
     }

@@ -14,7 +14,7 @@ use protocol::{
 
 use serde_json::Value;
 
-use super::{Cluster, Effect, Fleet, Reported, Revocation, Signed, rollout::Decision};
+use super::{Cluster, Effect, Fleet, Reported, Revocation, Signed, preview, rollout::Decision};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
@@ -181,7 +181,9 @@ impl Fleet {
                 continue;
             };
             let before = self.shown.applications.get(id);
-            let status = application_status(now, application.generation, self.counts(id), decision, before);
+            let counts = self.counts(id);
+            let mut status = application_status(now, application.generation, counts, decision, before);
+            status.preview = self.previewed(id, counts);
             if before != Some(&status) {
                 self.shown.applications.insert(id.clone(), status.clone());
                 effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
@@ -199,6 +201,7 @@ impl Fleet {
             counts.updated += u64::from(runs(cluster, release));
             counts.available += u64::from(state == AssignmentState::Updated);
             counts.failed += u64::from(matches!(state, AssignmentState::Failed | AssignmentState::Rejected));
+            counts.observed += u64::from(state == AssignmentState::Observed);
             counts.offline += u64::from(!cluster.connected);
         }
         counts
@@ -251,6 +254,7 @@ fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
     }
     match report.state {
         AppState::Available => AssignmentState::Updated,
+        AppState::Observed => AssignmentState::Observed,
         AppState::Applying | AppState::Progressing => AssignmentState::Applying,
         AppState::Degraded => AssignmentState::Failed,
         AppState::Rejected => AssignmentState::Rejected,
@@ -272,8 +276,10 @@ fn assignment_status(
         report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
     // A refused release has no objects there: what ails those of the one before is not why.
     let worst = report.and_then(|report| report.worst.as_ref()).filter(|_| rejected.is_none());
+    let previewed = report.filter(|_| state == AssignmentState::Observed);
     let message = match (rejected, worst) {
         (Some(rejected), _) => Some(format!("{}: {}", rejected.reason, rejected.message)),
+        (None, _) if previewed.is_some() => previewed.and_then(preview::message),
         (None, Some(worst)) => Some(format!("{}: {}", worst.reason, worst.message)),
         (None, None) => waiting(report),
     };
@@ -295,8 +301,9 @@ fn assignment_status(
         bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
         conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
-        worst_object: worst.map(|worst| worst.object.clone()),
+        worst_object: worst.filter(|_| previewed.is_none()).map(|worst| worst.object.clone()),
         message,
+        preview: report.and_then(preview::preview),
         since: Some(since(now, state, before)),
     }
 }
@@ -322,6 +329,7 @@ fn removing_status(
         conditions: Vec::new(),
         worst_object: worst.map(|worst| worst.object.clone()),
         message: worst.map(|worst| format!("{}: {}", worst.reason, worst.message)),
+        preview: None,
         since: Some(since(now, state, before)),
     }
 }
@@ -364,8 +372,14 @@ fn cluster_status(
         updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
         available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
+        observed: count(&[AssignmentState::Observed]),
     };
-    let conditions = conditions(cluster, revocation, applications);
+    let looked_at = |release: &&DesiredRelease| state(cluster, release) == AssignmentState::Observed;
+    let settled = |is: fn(&Cluster, &DesiredRelease) -> bool| {
+        releases.iter().all(|release| is(cluster, release) || looked_at(&release))
+    };
+    let settled = [settled(runs), settled(is_healthy)];
+    let conditions = conditions(cluster, revocation, applications, settled);
     let conditions: Vec<Fresh<'_>> = conditions.into_iter().chain(adopted).collect();
     ClusterStatus {
         conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
@@ -382,6 +396,7 @@ fn conditions<'a>(
     cluster: &'a Cluster,
     revocation: Option<&Revocation>,
     applications: ClusterApplications,
+    settled: [bool; 2],
 ) -> Vec<Fresh<'a>> {
     let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let joined = cluster.identity.is_some();
@@ -398,7 +413,7 @@ fn conditions<'a>(
         revocation.map(|revocation| condition(REVOKED, true, "KeyRevoked", revocation.reason.clone())),
     );
     let Some(report) = &cluster.report else { return all };
-    let heard = heard(cluster, report, applications);
+    let heard = heard(cluster, report, applications, settled);
     match cluster.unheard_since() {
         Some(at) => all.extend(heard.into_iter().map(|condition| condition.unheard(at))),
         None => all.extend(heard),
@@ -415,14 +430,19 @@ fn heard<'a>(
     cluster: &'a Cluster,
     report: &'a Reported,
     applications: ClusterApplications,
+    [updated, available]: [bool; 2],
 ) -> Vec<Fresh<'a>> {
     let condition = |kind, holds, reason, message| Fresh { kind, status: truth(holds), reason, message };
     let told = cluster.signed.as_ref().map(|signed| signed.desired.order);
-    let synced = told == Some(report.order) && applications.updated == applications.desired;
-    let text = format!("{} of {} applications are up to date", applications.updated, applications.desired);
+    let synced = told == Some(report.order) && updated;
+    let looked_at = match applications.observed {
+        0 => String::new(),
+        observed => format!(", {observed} are only looked at"),
+    };
+    let ClusterApplications { desired, updated, .. } = applications;
+    let text = format!("{updated} of {desired} applications are up to date{looked_at}");
     let synced = condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text);
-    let available = applications.available == applications.desired;
-    let text = format!("{} of {} applications are available", applications.available, applications.desired);
+    let text = format!("{} of {desired} applications are available{looked_at}", applications.available);
     let mut available =
         condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text);
     // An agent that does not see its cluster says what it saw last.
@@ -483,12 +503,20 @@ fn application_status(
         Decision::Complete { reason } => (resources::Decision::Complete, reason),
     };
     let available = counts.available == counts.desired;
-    let text = format!("{} of {} clusters are available", counts.available, counts.desired);
+    let looked_at = counts.observed > 0 && counts.available + counts.observed == counts.desired;
+    let text = match counts.observed {
+        0 => format!("{} of {} clusters are available", counts.available, counts.desired),
+        observed => format!("{observed} of {} clusters look at it", counts.desired),
+    };
     let fresh = [
         Fresh {
             kind: "Available",
-            status: truth(available && counts.desired > 0),
-            reason: if available { "Healthy" } else { "Unhealthy" },
+            status: if looked_at { "Unknown" } else { truth(available && counts.desired > 0) },
+            reason: match (looked_at, available) {
+                (true, _) => "Observed",
+                (false, true) => "Healthy",
+                (false, false) => "Unhealthy",
+            },
             message: text,
         },
         Fresh {
@@ -507,6 +535,7 @@ fn application_status(
         clusters: Some(counts),
         decision: Some(word),
         reason: Some(reason.clone()),
+        preview: None,
     }
 }
 

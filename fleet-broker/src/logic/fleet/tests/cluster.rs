@@ -7,7 +7,7 @@ use protocol::{
     cose::{self, Binding},
     documents::{
         Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
-        ObjectMessage, Rejection, ReleaseRef, Report,
+        ObjectMessage, Preview, Rejection, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Nonce},
     keys::SigningKey,
@@ -47,6 +47,8 @@ pub(super) struct TestCluster {
     pub(super) shows: Option<Vec<u8>>,
     /// How whatever it runs does.
     pub(super) mood: AppState,
+    /// Versions of documents that its agent knows.
+    pub(super) documents: Vec<u16>,
     pub(super) apps: BTreeMap<AppId, (u64, AppReport)>,
     pub(super) acks: Vec<Ack>,
     pub(super) chunks: Vec<Chunk>,
@@ -74,6 +76,7 @@ impl TestCluster {
             incarnation: None,
             shows: None,
             mood: AppState::Available,
+            documents: vec![1],
             apps: BTreeMap::new(),
             acks: Vec::new(),
             chunks: Vec::new(),
@@ -104,7 +107,7 @@ impl TestCluster {
         self.sign(&Hello {
             cluster: self.id.clone(),
             journal: self.journal,
-            documents: vec![1],
+            documents: self.documents.clone(),
             root_version: 1,
             incarnation: self.incarnation,
             order: self.held.map(|held| held.order).unwrap_or_default(),
@@ -230,7 +233,8 @@ impl TestCluster {
             | AppState::Applying
             | AppState::Progressing
             | AppState::Removing
-            | AppState::Removed => ConditionStatus::Unknown,
+            | AppState::Removed
+            | AppState::Observed => ConditionStatus::Unknown,
         };
         AppReport {
             app: app.clone(),
@@ -252,6 +256,7 @@ impl TestCluster {
             worst,
             counts: Counts::default(),
             drift: Vec::new(),
+            preview: (self.mood == AppState::Observed).then(|| Preview { change: 2, ..Preview::default() }),
         }
     }
 

@@ -46,7 +46,7 @@ fn how_an_application_is_on_a_cluster() {
         let worst =
             broken.is_some_and(|_| reported == AppState::Degraded).then_some("Deployment radio/gateway");
         assert_eq!(status.worst_object.as_deref(), worst);
-        let counts = ApplicationClusters { desired: 1, updated, available, failed, offline: 0 };
+        let counts = ApplicationClusters { desired: 1, updated, available, failed, offline: 0, observed: 0 };
         assert_eq!(bench.applications[&app("gateway")].clusters, Some(counts), "{reported}");
         let cluster = bench.statuses[&id("tower-1")].applications.unwrap();
         assert_eq!([cluster.updated, cluster.available, cluster.failed], [updated, available, failed]);
