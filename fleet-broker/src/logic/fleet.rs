@@ -2,6 +2,7 @@
 //!
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
+mod acks;
 pub mod carry;
 mod decide;
 mod freeze;
@@ -230,6 +231,8 @@ struct Changed {
     clusters: BTreeSet<ClusterId>,
     /// Of these, the ones whose assignments carry old labels.
     relabelled: BTreeSet<ClusterId>,
+    /// Clusters that are to hear what is held of their reports.
+    heard: BTreeSet<ClusterId>,
 }
 
 #[derive(Debug, Default)]
@@ -371,7 +374,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// What happened, and what is to be done about it.
+    /// What happened, and what is to be done about it at once. [`Self::settle`] says what follows when all that
+    /// happened together was handled.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -387,7 +391,6 @@ impl Fleet {
             Event::Accept(reason) => self.accept(now, reason, &mut effects),
             Event::Tick => self.tick(now, &mut effects),
         }
-        self.settle(now, &mut effects);
         effects
     }
 
@@ -561,13 +564,6 @@ impl Fleet {
         }
         self.tell_missing(now, effects);
         self.changed.now.append(&mut self.changed.later);
-    }
-
-    fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let applications = std::mem::take(&mut self.changed.now);
-        self.roll_out(now, &applications, effects);
-        self.show_applications(now, &applications, effects);
-        self.show(now, effects);
     }
 }
 

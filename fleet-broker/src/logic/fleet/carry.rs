@@ -88,7 +88,6 @@ impl Fleet {
     ) -> (Result<Export, CarryRefusal>, Vec<Effect>) {
         let mut effects = Vec::new();
         let export = self.prepare(now, id, &mut effects).and_then(|()| self.exported(now, id, full));
-        self.settle(now, &mut effects);
         (export, effects)
     }
 
@@ -102,7 +101,6 @@ impl Fleet {
     ) -> (Result<usize, CarryRefusal>, Vec<Effect>) {
         let mut effects = Vec::new();
         let taken = self.take_carried(now, id, envelopes, &mut effects);
-        self.settle(now, &mut effects);
         (taken, effects)
     }
 

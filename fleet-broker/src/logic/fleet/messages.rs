@@ -106,7 +106,8 @@ impl Fleet {
             return self.end_life(id, report.journal, effects);
         }
         if before.is_some_and(|before| before.is_newer_than(report)) {
-            return self.acknowledge(id, effects);
+            self.changed.heard.insert(id.clone());
+            return;
         }
         self.take_report(now, id, report, None, effects);
     }
@@ -133,15 +134,12 @@ impl Fleet {
         effects.push(Effect::Store(vec![held.document(id)]));
         effects.extend(news);
         cluster.report = Some(held);
-        // One that is away hears it when it connects and says the same again.
-        if cluster.connected {
-            self.acknowledge(id, effects);
-        }
+        self.changed.heard.insert(id.clone());
         self.touch_reported(id, report, last);
     }
 
     fn heartbeat(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        self.acknowledge(id, effects);
+        self.changed.heard.insert(id.clone());
         // Its clock may have drifted.
         self.show_cluster(now, id, effects);
         let behind = self.clusters.get(id).is_some_and(|cluster| {

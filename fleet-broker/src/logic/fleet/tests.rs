@@ -11,3 +11,4 @@ mod replay;
 mod reporting;
 mod starting;
 mod telling;
+mod together;
