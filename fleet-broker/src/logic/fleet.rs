@@ -249,6 +249,8 @@ struct Cluster {
     told_connected: Option<bool>,
     signed: Option<Signed>,
     agreement: Option<Agreement>,
+    /// Whether it reads acknowledgements that are signed together, as it said on this connection.
+    reads_together: bool,
     /// What it said that it holds, on this connection.
     claim: Option<Claim>,
     /// It holds something that is not known here, and was asked for it.
@@ -545,7 +547,7 @@ impl Fleet {
 
     fn presence(&mut self, id: ClusterId, connected: bool, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        (cluster.connected, cluster.claim) = (connected, None);
+        (cluster.connected, cluster.claim, cluster.reads_together) = (connected, None, false);
         if connected && !cluster.accepted {
             effects.push(Effect::Kick(id.clone()));
         }

@@ -2,7 +2,7 @@
 
 use protocol::{
     codec,
-    documents::{AppState, Chunk, Encoding, Hello, Report, Want},
+    documents::{self, AppState, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
     limits,
     order::Order,
@@ -58,6 +58,9 @@ impl Fleet {
     }
 
     fn hello(&mut self, now: Now, id: &ClusterId, hello: &Hello, effects: &mut Vec<Effect>) {
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.reads_together = hello.documents.contains(&documents::WITH_ACKS_TOGETHER);
+        }
         if !self.meet(now, id, hello, effects) {
             return;
         }

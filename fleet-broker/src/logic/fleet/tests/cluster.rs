@@ -6,8 +6,8 @@ use protocol::{
     codec,
     cose::{self, Binding},
     documents::{
-        Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
-        ObjectMessage, Rejection, ReleaseRef, Report,
+        self, Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head,
+        Hello, ObjectMessage, Rejection, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Nonce},
     keys::SigningKey,
@@ -30,6 +30,8 @@ pub(super) struct TestCluster {
     acked: u64,
     nonces: u8,
     pub(super) connected: bool,
+    /// Versions of documents that it reads.
+    pub(super) reads: Vec<u16>,
     /// Whether its hub may have lost its reports: then it says everything again.
     pub(super) forgiving: bool,
     /// What goes missing on the way: everything it is sent.
@@ -63,6 +65,7 @@ impl TestCluster {
             acked: 0,
             nonces: 0,
             connected: false,
+            reads: documents::VERSIONS.to_vec(),
             forgiving: false,
             deaf: false,
             challenge: None,
@@ -104,7 +107,7 @@ impl TestCluster {
         self.sign(&Hello {
             cluster: self.id.clone(),
             journal: self.journal,
-            documents: vec![1],
+            documents: self.reads.clone(),
             root_version: 1,
             incarnation: self.incarnation,
             order: self.held.map(|held| held.order).unwrap_or_default(),
@@ -123,7 +126,7 @@ impl TestCluster {
         match topic {
             Downward::Head => self.take_head(self.trust.director(&self.id, bytes).unwrap()),
             Downward::Desired => self.take_desired(self.trust.director(&self.id, bytes).unwrap(), bytes),
-            Downward::Ack => self.take_ack(&self.trust.director::<Ack>(&self.id, bytes).unwrap()),
+            Downward::Ack => self.take_ack(&self.trust.ack(&self.id, bytes).unwrap()),
             Downward::Blob => self.chunks.push(Chunk::decode(bytes).unwrap()),
             Downward::Root | Downward::Ask => panic!("the hub sends no {topic:?} yet"),
         }
