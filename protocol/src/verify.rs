@@ -30,6 +30,14 @@ impl<T> Verified<T> {
         self.digest
     }
 
+    /// What it says, for whoever needs no more to know who said it.
+    pub fn into_document(self) -> T
+    where
+        T: Clone,
+    {
+        Arc::unwrap_or_clone(self.document)
+    }
+
     /// Whose signatures were checked and hold.
     pub fn signers(&self) -> &[KeyId] {
         &self.signers
