@@ -44,6 +44,7 @@ mod carry;
 mod show;
 use carry::CarryAnswer;
 pub use carry::CarryQuestion;
+pub use show::show_one;
 
 /// Name under which the fleet writes statuses.
 const ACTOR: &str = "system:fleet";
@@ -159,6 +160,7 @@ impl Controller {
         let mut known = Batch::default();
         self.reload(&mut known);
         self.log_standing();
+        self.settle(&mut known);
         self.carry_out(known).await?;
         loop {
             let mut batch = Batch::default();
@@ -182,6 +184,7 @@ impl Controller {
                     self.expire_events().await;
                 }
             }
+            self.settle(&mut batch);
             self.carry_out(batch).await?;
         }
         self.transport.stop().await;
@@ -333,6 +336,13 @@ impl Controller {
     fn fleet_event(&mut self, event: Event, batch: &mut Batch) {
         let now = self.now();
         batch.effects.extend(self.fleet.handle(now, event));
+    }
+
+    /// Ends a batch: what happened together is looked at together.
+    fn settle(&mut self, batch: &mut Batch) {
+        let now = self.now();
+        batch.effects.extend(self.fleet.settle(now));
+        batch.effects.extend(self.fleet.show(now));
     }
 
     fn admit(&self, id: &ClusterId) {

@@ -464,9 +464,11 @@ impl Write {
             transaction.prepare_cached(sql)?.execute(values).map(drop)
         };
         boundary::pass(if matches!(self, Write::ReserveVersions(_)) { At::Reserve } else { At::Row });
+        // A row that is there is changed in place: to replace it is to delete it and its entry in the index first.
         match self {
             Write::PutObject { kind, namespace, name, version, json } => run(
-                "INSERT OR REPLACE INTO objects (kind, namespace, name, version, json) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO objects (kind, namespace, name, version, json) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (kind, namespace, name) DO UPDATE SET version = excluded.version, json = excluded.json",
                 &[kind, namespace, name, version, json],
             ),
             Write::DeleteObject { kind, namespace, name } => run(
@@ -477,7 +479,8 @@ impl Write {
                 run("INSERT OR REPLACE INTO meta (key, value) VALUES ('reserved_version', ?)", &[version])
             }
             Write::PutDocument { kind, key, bytes } => run(
-                "INSERT OR REPLACE INTO documents (kind, key, bytes) VALUES (?, ?, ?)",
+                "INSERT INTO documents (kind, key, bytes) VALUES (?, ?, ?)
+                 ON CONFLICT (kind, key) DO UPDATE SET bytes = excluded.bytes",
                 &[kind, key, bytes],
             ),
             Write::DeleteDocument { kind, key } => {

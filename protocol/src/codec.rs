@@ -55,7 +55,13 @@ struct Expected<'a>(&'a [u8]);
 
 impl io::Write for Expected<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        let rest = match (bytes, self.0) {
+            // Most of what is written is one byte, a head or a field's number: not worth a call of `memcmp`.
+            ([byte], [first, rest @ ..]) if byte == first => Some(rest),
+            ([_], _) => None,
+            (bytes, expected) => expected.strip_prefix(bytes),
+        };
+        self.0 = rest.ok_or(io::ErrorKind::InvalidData)?;
         Ok(bytes.len())
     }
 

@@ -16,5 +16,6 @@ pub mod order;
 pub mod render;
 pub mod renew;
 pub mod time;
+pub mod together;
 pub mod topics;
 pub mod verify;

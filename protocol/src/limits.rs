@@ -32,6 +32,9 @@ pub const RELEASE_OBJECTS: usize = 2_000;
 /// Applications on one cluster.
 pub const APPLICATIONS: usize = 128;
 
+/// Acknowledgements under one signature. It then costs each a 256th, and the way to it takes eight digests, 256 bytes.
+pub const ACKS_TOGETHER: usize = 256;
+
 /// Parameters of one release, and targets of one parameter.
 pub const PARAMETERS: usize = 64;
 

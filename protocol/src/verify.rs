@@ -7,12 +7,13 @@ use crate::{
     codec::{self, DecodeError},
     cose::{Binding, Envelope, EnvelopeError},
     documents::{
-        Ack, CarryHead, ContentError, Desired, DesiredRelease, Document, DocumentType, Head, Hello, Release,
-        ReleaseRole, Report, Root, Want,
+        Ack, Acks, CarryHead, ContentError, Desired, DesiredRelease, Document, DocumentType, Head, Hello,
+        Release, ReleaseRole, Report, Root, Want,
     },
     ids::{ClusterId, Digest, FleetId, KeyId},
     keys::PublicKey,
     time::UnixSeconds,
+    together::Together,
 };
 
 /// A document whose signatures were checked against the right keys, fleet, cluster and type.
@@ -27,6 +28,14 @@ impl<T> Verified<T> {
     /// Digest of the envelope's exact bytes.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What it says, for whoever needs no more to know who said it.
+    pub fn into_document(self) -> T
+    where
+        T: Clone,
+    {
+        Arc::unwrap_or_clone(self.document)
     }
 
     /// Whose signatures were checked and hold.
@@ -99,6 +108,12 @@ pub enum VerifyError {
         /// What is wrong.
         #[source]
         source: ContentError,
+    },
+    /// Not one of those that were signed together.
+    #[error("{what} is not among those that were signed together")]
+    Stray {
+        /// The document's type.
+        what: &'static str,
     },
     /// Signed for another cluster than its text names.
     #[error("{what} names cluster {named}, expected {expected}")]
@@ -257,6 +272,27 @@ impl Trust {
         single(&self.root.fleet, cluster, &keys, bytes)
     }
 
+    /// Checks an acknowledgement for `cluster`, signed by itself or together with those of others.
+    pub fn ack(&self, cluster: &ClusterId, bytes: &[u8]) -> Result<Verified<Ack>, VerifyError> {
+        if !Together::is_meant(bytes) {
+            return self.director(cluster, bytes);
+        }
+        let what = Ack::TYPE.name();
+        within_limit::<Ack>(bytes)?;
+        let together = Together::parse(bytes)
+            .map_err(|source| VerifyError::Envelope { what, source: EnvelopeError::Shape(source) })?;
+        let acks = self.acks(together.acks())?;
+        let ack = together.among(acks.root).ok_or(VerifyError::Stray { what })?;
+        of_cluster(cluster, read(ack, Digest::of(bytes), acks.signers)?)
+    }
+
+    /// Checks what was signed for the acknowledgements of many clusters.
+    pub fn acks(&self, bytes: &[u8]) -> Result<Verified<Acks>, VerifyError> {
+        let envelope = envelope::<Acks>(bytes, Envelope::parse_many)?;
+        let binding = Binding { kind: Acks::TYPE, fleet: &self.root.fleet, cluster: None };
+        open(&envelope, binding, &self.root.keys_of(&self.root.director.keys), 1, Digest::of(bytes))
+    }
+
     /// Checks a release: its signatures, and that its signers may release all that it holds.
     pub fn release(&self, bytes: &[u8]) -> Result<Verified<Release>, VerifyError> {
         let envelope = envelope::<Release>(bytes, Envelope::parse_many)?;
@@ -398,7 +434,10 @@ fn single<T: ForCluster>(
 ) -> Result<Verified<T>, VerifyError> {
     let envelope = envelope::<T>(bytes, Envelope::parse_one)?;
     let binding = Binding { kind: T::TYPE, fleet, cluster: Some(cluster) };
-    let document: Verified<T> = open(&envelope, binding, keys, 1, Digest::of(bytes))?;
+    of_cluster(cluster, open(&envelope, binding, keys, 1, Digest::of(bytes))?)
+}
+
+fn of_cluster<T: ForCluster>(cluster: &ClusterId, document: Verified<T>) -> Result<Verified<T>, VerifyError> {
     if document.cluster() == cluster {
         return Ok(document);
     }
@@ -410,11 +449,15 @@ fn envelope<'a, T: Document>(
     bytes: &'a [u8],
     parse: fn(DocumentType, &'a [u8]) -> Result<Envelope<'a>, EnvelopeError>,
 ) -> Result<Envelope<'a>, VerifyError> {
-    let what = T::TYPE.name();
-    if bytes.len() > T::LIMIT {
-        return Err(VerifyError::TooLarge { what, len: bytes.len(), limit: T::LIMIT });
+    within_limit::<T>(bytes)?;
+    parse(T::TYPE, bytes).map_err(|source| VerifyError::Envelope { what: T::TYPE.name(), source })
+}
+
+fn within_limit<T: Document>(bytes: &[u8]) -> Result<(), VerifyError> {
+    if bytes.len() <= T::LIMIT {
+        return Ok(());
     }
-    parse(T::TYPE, bytes).map_err(|source| VerifyError::Envelope { what, source })
+    Err(VerifyError::TooLarge { what: T::TYPE.name(), len: bytes.len(), limit: T::LIMIT })
 }
 
 fn open<T: Document>(
@@ -428,6 +471,16 @@ fn open<T: Document>(
     let Some((payload, signers)) = envelope.open(binding, keys, threshold) else {
         return Err(VerifyError::Signatures { what, threshold, named: envelope.claimed_signers().collect() });
     };
+    read(payload, digest, signers)
+}
+
+/// Reads what was verified to be signed.
+fn read<T: Document>(
+    payload: &[u8],
+    digest: Digest,
+    signers: Vec<KeyId>,
+) -> Result<Verified<T>, VerifyError> {
+    let what = T::TYPE.name();
     let document: T = codec::decode(what, payload).map_err(|source| VerifyError::Decode { what, source })?;
     document.check().map_err(|source| VerifyError::Content { what, source })?;
     Ok(Verified { document: Arc::new(document), digest, signers })

@@ -430,6 +430,7 @@ read_back! {
     desired_states_read_back: desired();
     heads_read_back: head();
     acks_read_back: ack();
+    roots_of_acks_read_back: digest().prop_map(|root| Acks { root });
     carried_heads_read_back: head().prop_map(|head| CarryHead { head });
     hellos_read_back: hello();
     wants_read_back: want();
@@ -529,6 +530,7 @@ proptest! {
             DocumentType::Desired => is_faithful::<Desired>(&bytes)?,
             DocumentType::Head => is_faithful::<Head>(&bytes)?,
             DocumentType::Ack => is_faithful::<Ack>(&bytes)?,
+            DocumentType::Acks => is_faithful::<Acks>(&bytes)?,
             DocumentType::CarryHead => is_faithful::<CarryHead>(&bytes)?,
             DocumentType::Hello => is_faithful::<Hello>(&bytes)?,
             DocumentType::Want => is_faithful::<Want>(&bytes)?,

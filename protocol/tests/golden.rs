@@ -15,6 +15,7 @@ use protocol::{
     ids::TokenId,
     order::{Epoch, Order},
     renew::{CertificateAsk, RenewAnswer, RenewAsk},
+    together::Tree,
 };
 
 /// One line for each: its name, a space, its bytes in hexadecimal.
@@ -65,6 +66,9 @@ fn the_wire_layout_is_pinned() {
         line(kind.name(), &common::payload(kind));
     }
     line("ef/ack envelope", &common::envelope(DocumentType::Ack));
+    let acks = common::acks_together();
+    let tree = Tree::new(acks.iter().map(Vec::as_slice));
+    line("ef/ack together", &tree.message(b"signed", &acks[1], 1));
     let binding = cose::Binding { kind: DocumentType::Release, fleet: &common::fleet(), cluster: None };
     let keys = common::RADIO.map(common::key);
     line("COSE_Sign of two", &cose::sign_many(binding, b"payload", &keys.each_ref()));

@@ -6,8 +6,8 @@ use protocol::{
     codec,
     cose::{self, Binding},
     documents::{
-        AppReport, AppState, Ceilings, Condition, ConditionStatus, Counts, Desired, Document as _, Head,
-        Hello, Release, ReleaseRef, Report,
+        self, AppReport, AppState, Ceilings, Condition, ConditionStatus, Counts, Desired, Document as _,
+        Head, Hello, Release, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, FleetId, JournalId, Name, Nonce},
     keys::SigningKey,
@@ -98,7 +98,7 @@ impl Spoke {
         self.sign(&Hello {
             cluster: self.id.clone(),
             journal: self.journal,
-            documents: vec![1],
+            documents: documents::VERSIONS.to_vec(),
             root_version: 1,
             incarnation: None,
             order: self.held.map(|held| held.0).unwrap_or_default(),

@@ -2,7 +2,7 @@
 //! but the report.
 
 use protocol::{
-    documents::{Ack, AppState, Chunk, Desired, Head, Hello, OBSERVING},
+    documents::{Ack, AppState, Chunk, Desired, Head, Hello},
     freshness::{self, StaleHead},
     ids::{AppId, Digest, Incarnation, JournalId, Nonce},
     order::{self, Admission, Held, Order, OrderError},
@@ -61,9 +61,6 @@ impl RefusedDesired {
     }
 }
 
-/// Versions of the protocol's documents this agent reads.
-const DOCUMENTS: [u16; 2] = [1, OBSERVING];
-
 impl Agent {
     pub(super) fn connected(&mut self, now: Now, nonce: Nonce, effects: &mut Vec<Effect>) {
         self.link = Link { nonce: Some(nonce), ..Link::default() };
@@ -71,7 +68,7 @@ impl Agent {
         let hello = Hello {
             cluster: self.identity.cluster.clone(),
             journal: self.journal,
-            documents: DOCUMENTS.to_vec(),
+            documents: protocol::documents::VERSIONS.to_vec(),
             root_version: self.trust.root().version,
             incarnation: self.incarnation,
             order: self.held.map(|held| held.order).unwrap_or_default(),
@@ -363,7 +360,7 @@ impl Agent {
     }
 
     pub(super) fn ack_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
-        let ack: Verified<Ack> = match self.trust.director(&self.identity.cluster, bytes) {
+        let ack: Verified<Ack> = match self.trust.ack(&self.identity.cluster, bytes) {
             Ok(ack) => ack,
             Err(error) => return self.refuse_document(now, "Ack", &error),
         };

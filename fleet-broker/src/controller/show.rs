@@ -52,7 +52,11 @@ impl Controller {
     }
 }
 
-fn show_one(transaction: &mut Transaction<'_>, effect: Effect) -> Result<(), Failure> {
+/// Puts one status where people see it; other effects are none.
+///
+/// # Errors
+/// When its object is not there any more.
+pub fn show_one(transaction: &mut Transaction<'_>, effect: Effect) -> Result<(), Failure> {
     match effect {
         Effect::ClusterStatus(id, status) => {
             let key = ObjectKey::new(Kind::Cluster, "", id.as_str());

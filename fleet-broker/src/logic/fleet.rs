@@ -2,6 +2,7 @@
 //!
 //! One event in, effects out. Every change of what a cluster should run goes through [`rollout::advance`].
 
+mod acks;
 pub mod carry;
 mod decide;
 mod freeze;
@@ -231,6 +232,8 @@ struct Changed {
     clusters: BTreeSet<ClusterId>,
     /// Of these, the ones whose assignments carry old labels.
     relabelled: BTreeSet<ClusterId>,
+    /// Clusters that are to hear what is held of their reports.
+    heard: BTreeSet<ClusterId>,
 }
 
 #[derive(Debug, Default)]
@@ -247,6 +250,8 @@ struct Cluster {
     told_connected: Option<bool>,
     signed: Option<Signed>,
     agreement: Option<Agreement>,
+    /// Whether it reads acknowledgements that are signed together, as it said on this connection.
+    reads_together: bool,
     /// What it said that it holds, on this connection.
     claim: Option<Claim>,
     /// It holds something that is not known here, and was asked for it.
@@ -372,7 +377,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// What happened, and what is to be done about it.
+    /// What happened, and what is to be done about it at once. [`Self::settle`] says what follows when all that
+    /// happened together was handled.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -388,7 +394,6 @@ impl Fleet {
             Event::Accept(reason) => self.accept(now, reason, &mut effects),
             Event::Tick => self.tick(now, &mut effects),
         }
-        self.settle(now, &mut effects);
         effects
     }
 
@@ -543,7 +548,7 @@ impl Fleet {
 
     fn presence(&mut self, id: ClusterId, connected: bool, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
-        (cluster.connected, cluster.claim) = (connected, None);
+        (cluster.connected, cluster.claim, cluster.reads_together) = (connected, None, false);
         if connected && !cluster.accepted {
             effects.push(Effect::Kick(id.clone()));
         }
@@ -562,13 +567,6 @@ impl Fleet {
         }
         self.tell_missing(now, effects);
         self.changed.now.append(&mut self.changed.later);
-    }
-
-    fn settle(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let applications = std::mem::take(&mut self.changed.now);
-        self.roll_out(now, &applications, effects);
-        self.show_applications(now, &applications, effects);
-        self.show(now, effects);
     }
 }
 

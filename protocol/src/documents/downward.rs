@@ -185,6 +185,14 @@ impl ObjectRule {
     }
 }
 
+/// What the hub has of the reports of many clusters: one signature for all of their [`Ack`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acks {
+    /// Root of the [tree](crate::together::Tree) over them.
+    pub root: Digest,
+}
+
 impl Desired {
     /// The entry for an application.
     pub fn release_of(&self, app: &AppId) -> Option<&DesiredRelease> {
@@ -238,6 +246,14 @@ impl Document for CarryHead {
 
 impl Document for Ack {
     const TYPE: DocumentType = DocumentType::Ack;
+
+    fn check(&self) -> Result<(), ContentError> {
+        Ok(())
+    }
+}
+
+impl Document for Acks {
+    const TYPE: DocumentType = DocumentType::Acks;
 
     fn check(&self) -> Result<(), ContentError> {
         Ok(())

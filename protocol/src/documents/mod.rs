@@ -11,7 +11,7 @@ mod upward;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use blob::{Chunk, ChunkError, Encoding};
-pub use downward::{Ack, CarryHead, Desired, DesiredRelease, Head, Mode, ObjectRule, Permit};
+pub use downward::{Ack, Acks, CarryHead, Desired, DesiredRelease, Head, Mode, ObjectRule, Permit};
 pub use release::{
     Adopt, Ceilings, IgnoreRule, ObjectEntry, ObjectName, Parameter, ParameterTarget, ParameterType, Release,
     SecretSlot,
@@ -24,6 +24,12 @@ pub use upward::{
 
 /// Since this version of the documents, a desired state may have releases that are only looked at: see [`Mode`].
 pub const OBSERVING: u16 = 2;
+
+/// Versions of the documents that this program reads, as its [`Hello`] says.
+pub const VERSIONS: [u16; 3] = [1, OBSERVING, WITH_ACKS_TOGETHER];
+
+/// Since this version an acknowledgement may come signed together with others, as [`crate::together`] has it.
+pub const WITH_ACKS_TOGETHER: u16 = 3;
 
 /// What a document is. The name is signed with it, so none can pass for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +44,8 @@ pub enum DocumentType {
     Head,
     /// Which reports the hub has.
     Ack,
+    /// Which reports the hub has of many clusters.
+    Acks,
     /// A head carried by hand.
     CarryHead,
     /// What an agent holds, on connecting.
@@ -50,12 +58,13 @@ pub enum DocumentType {
 
 impl DocumentType {
     /// Every type.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Root,
         Self::Release,
         Self::Desired,
         Self::Head,
         Self::Ack,
+        Self::Acks,
         Self::CarryHead,
         Self::Hello,
         Self::Want,
@@ -70,6 +79,7 @@ impl DocumentType {
             Self::Desired => "ef/desired",
             Self::Head => "ef/head",
             Self::Ack => "ef/ack",
+            Self::Acks => "ef/acks",
             Self::CarryHead => "ef/carry-head",
             Self::Hello => "ef/hello",
             Self::Want => "ef/want",

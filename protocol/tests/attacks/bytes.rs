@@ -47,6 +47,7 @@ flip! {
     every_bit_of_a_desired_state_flipped: Desired,
     every_bit_of_a_head_flipped: Head,
     every_bit_of_an_ack_flipped: Ack,
+    every_bit_of_a_root_of_acks_flipped: Acks,
     every_bit_of_a_carried_head_flipped: CarryHead,
     every_bit_of_a_hello_flipped: Hello,
     every_bit_of_a_want_flipped: Want,
@@ -116,6 +117,7 @@ fn larger_than_its_type_allows() {
             | DocumentType::Desired
             | DocumentType::Head
             | DocumentType::Ack
+            | DocumentType::Acks
             | DocumentType::CarryHead
             | DocumentType::Hello
             | DocumentType::Want

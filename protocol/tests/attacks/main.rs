@@ -16,4 +16,5 @@ mod renewal;
 mod roots;
 mod signatures;
 mod time;
+mod together;
 mod topics;

@@ -12,6 +12,7 @@ use protocol::{
     keys::SigningKey,
     order::{Epoch, Order},
     time::UnixSeconds,
+    together::Tree,
     verify::{Trust, VerifyError, by_cluster},
 };
 use serde_json::json;
@@ -228,6 +229,17 @@ pub(crate) fn ack() -> Ack {
     Ack { cluster: tower(), journal: JournalId::new([0x10; 16]), report_seq: 300, digest: digest(3) }
 }
 
+/// The tower's acknowledgement and its neighbours', each as it would stand in an envelope of its own.
+pub(crate) fn acks_together() -> Vec<Vec<u8>> {
+    let of = |cluster: &str| Ack { cluster: ClusterId::new(cluster).unwrap(), ..ack() };
+    ["tower-0", "tower-1", "tower-2"].map(|cluster| codec::encode(&of(cluster))).to_vec()
+}
+
+/// What is signed for them.
+pub(crate) fn acks() -> Acks {
+    Acks { root: Tree::new(acks_together().iter().map(Vec::as_slice)).root() }
+}
+
 pub(crate) fn carry_head() -> CarryHead {
     CarryHead { head: Head { nonce: None, fresh_until: NOW.plus(30 * DAY), ..head() } }
 }
@@ -299,6 +311,7 @@ pub(crate) fn payload(kind: DocumentType) -> Vec<u8> {
         DocumentType::Desired => codec::encode(&desired()),
         DocumentType::Head => codec::encode(&head()),
         DocumentType::Ack => codec::encode(&ack()),
+        DocumentType::Acks => codec::encode(&acks()),
         DocumentType::CarryHead => codec::encode(&carry_head()),
         DocumentType::Hello => codec::encode(&hello()),
         DocumentType::Want => codec::encode(&want()),
@@ -311,9 +324,11 @@ pub(crate) fn signers(kind: DocumentType) -> Vec<u8> {
     match kind {
         DocumentType::Root => ROOTS[..2].to_vec(),
         DocumentType::Release => RADIO[..1].to_vec(),
-        DocumentType::Desired | DocumentType::Head | DocumentType::Ack | DocumentType::CarryHead => {
-            vec![DIRECTOR]
-        }
+        DocumentType::Desired
+        | DocumentType::Head
+        | DocumentType::Ack
+        | DocumentType::Acks
+        | DocumentType::CarryHead => vec![DIRECTOR],
         DocumentType::Hello | DocumentType::Want | DocumentType::Report => vec![CLUSTER],
     }
 }
@@ -325,7 +340,7 @@ pub(crate) fn envelope(kind: DocumentType) -> Vec<u8> {
 
 /// Whether a type is for the whole fleet and carries several signatures.
 pub(crate) fn is_for_the_fleet(kind: DocumentType) -> bool {
-    matches!(kind, DocumentType::Root | DocumentType::Release)
+    matches!(kind, DocumentType::Root | DocumentType::Release | DocumentType::Acks)
 }
 
 /// Signs any document for the fleet and its cluster.
@@ -364,6 +379,7 @@ pub(crate) fn verdict_in(trust: &Trust, kind: DocumentType, bytes: &[u8]) -> Res
         DocumentType::Desired => trust.director::<Desired>(&tower, bytes).map(drop),
         DocumentType::Head => trust.director::<Head>(&tower, bytes).map(drop),
         DocumentType::Ack => trust.director::<Ack>(&tower, bytes).map(drop),
+        DocumentType::Acks => trust.acks(bytes).map(drop),
         DocumentType::CarryHead => trust.director::<CarryHead>(&tower, bytes).map(drop),
         DocumentType::Hello => by_cluster::<Hello>(&fleet, &tower, &cluster, bytes).map(drop),
         DocumentType::Want => by_cluster::<Want>(&fleet, &tower, &cluster, bytes).map(drop),

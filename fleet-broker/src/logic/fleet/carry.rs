@@ -88,7 +88,6 @@ impl Fleet {
     ) -> (Result<Export, CarryRefusal>, Vec<Effect>) {
         let mut effects = Vec::new();
         let export = self.prepare(now, id, &mut effects).and_then(|()| self.exported(now, id, full));
-        self.settle(now, &mut effects);
         (export, effects)
     }
 
@@ -102,7 +101,6 @@ impl Fleet {
     ) -> (Result<usize, CarryRefusal>, Vec<Effect>) {
         let mut effects = Vec::new();
         let taken = self.take_carried(now, id, envelopes, &mut effects);
-        self.settle(now, &mut effects);
         (taken, effects)
     }
 
@@ -221,11 +219,12 @@ impl Fleet {
             return Err(CarryRefusal::FormerLife(id.clone()));
         }
         let mut taken = 0;
-        for report in &reports {
+        for report in reports {
             let held = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref());
-            if held.is_none_or(|held| !held.covers(report)) {
+            if held.is_none_or(|held| !held.covers(&report)) {
                 taken += 1;
-                self.take_report(now, id, report, Some(report.clock.min(now.wall)), effects);
+                let made = report.clock.min(now.wall);
+                self.take_report(now, id, report, Some(made), effects);
             }
         }
         Ok(taken)

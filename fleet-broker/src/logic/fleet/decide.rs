@@ -1,4 +1,4 @@
-//! Looks at applications that something happened to, and tells clusters what is decided.
+//! Looks at what something happened to, and tells clusters what is decided.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,17 @@ pub(super) struct Removals {
 }
 
 impl Fleet {
+    /// What follows from all that was handled since this was last asked: what is decided, and what clusters are to hear
+    /// of what they reported. However many things happened, each is looked at once.
+    pub fn settle(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let applications = std::mem::take(&mut self.changed.now);
+        self.roll_out(now, &applications, &mut effects);
+        self.show_applications(now, &applications, &mut effects);
+        self.acknowledge(&mut effects);
+        effects
+    }
+
     /// Decides on applications, and tells clusters.
     pub(super) fn roll_out(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         let mut edits: BTreeMap<ClusterId, Vec<Edit>> = BTreeMap::new();

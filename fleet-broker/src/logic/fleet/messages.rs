@@ -2,7 +2,7 @@
 
 use protocol::{
     codec,
-    documents::{AppState, Chunk, Encoding, Hello, Report, Want},
+    documents::{self, AppReport, AppState, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
     limits,
     order::Order,
@@ -45,7 +45,7 @@ impl Fleet {
             }
             Upward::Report => {
                 if let Some(report) = self.verify::<Report>(id, bytes) {
-                    self.report(now, id, &report, effects);
+                    self.report(now, id, report, effects);
                 }
             }
             Upward::Held => self.held_came(now, id, bytes, effects),
@@ -59,6 +59,9 @@ impl Fleet {
 
     fn hello(&mut self, now: Now, id: &ClusterId, hello: &Hello, effects: &mut Vec<Effect>) {
         self.touch_observed();
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.reads_together = hello.documents.contains(&documents::WITH_ACKS_TOGETHER);
+        }
         if !self.meet(now, id, hello, effects) {
             return;
         }
@@ -100,14 +103,14 @@ impl Fleet {
         effects.extend(chunks.iter().map(push));
     }
 
-    fn report(&mut self, now: Now, id: &ClusterId, report: &Report, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get_mut(id) else { return };
-        let before = cluster.report.as_ref();
+    fn report(&mut self, now: Now, id: &ClusterId, report: Verified<Report>, effects: &mut Vec<Effect>) {
+        let before = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref());
         if before.is_some_and(|before| before.past.contains(&report.journal)) {
             return self.end_life(id, report.journal, effects);
         }
-        if before.is_some_and(|before| before.is_newer_than(report)) {
-            return self.acknowledge(id, effects);
+        if before.is_some_and(|before| before.is_newer_than(&report)) {
+            self.changed.heard.insert(id.clone());
+            return;
         }
         self.take_report(now, id, report, None, effects);
     }
@@ -117,34 +120,33 @@ impl Fleet {
         &mut self,
         now: Now,
         id: &ClusterId,
-        report: &Report,
+        report: Verified<Report>,
         carried: Option<UnixSeconds>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
-        let before = cluster.report.as_ref();
-        let held = Reported::new(before, report, now, carried);
-        if before.is_some_and(|before| before.says_the_same(&held)) {
-            cluster.report = Some(held);
-            return self.heartbeat(now, id, effects);
+        self.changed.heard.insert(id.clone());
+        if let Some(held) = cluster.report.as_mut().filter(|held| held.says_the_same(&report, carried)) {
+            let drifted = held.say_again(&report, now);
+            return self.heartbeat(now, id, drifted, effects);
         }
-        let same_life = before.filter(|before| before.journal == report.journal);
+        let news = cluster.tell_report(id, cluster.report.as_ref(), &report);
+        let before = cluster.report.take();
+        let same_life = before.as_ref().filter(|before| before.journal == report.journal);
         let last = same_life.map(|before| before.order);
-        let news = cluster.tell_report(id, before, report);
+        self.touch_reported(id, &report, last);
+        let held = Reported::new(before, report.into_document(), now, carried);
         effects.push(Effect::Store(vec![held.document(id)]));
         effects.extend(news);
-        cluster.report = Some(held);
-        // One that is away hears it when it connects and says the same again.
-        if cluster.connected {
-            self.acknowledge(id, effects);
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.report = Some(held);
         }
-        self.touch_reported(id, report, last);
     }
 
-    fn heartbeat(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        self.acknowledge(id, effects);
-        // Its clock may have drifted.
-        self.show_cluster(now, id, effects);
+    fn heartbeat(&mut self, now: Now, id: &ClusterId, drifted: bool, effects: &mut Vec<Effect>) {
+        if drifted {
+            self.show_cluster(now, id, effects);
+        }
         let behind = self.clusters.get(id).is_some_and(|cluster| {
             let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
             signed.map(|signed| signed.desired.order) > report.map(|report| report.order)
@@ -184,39 +186,45 @@ pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes
 
 impl Reported {
     /// What is held after `report`: in the journal's first life, or a new one, nothing that was held before counts.
-    fn new(before: Option<&Self>, report: &Report, now: Now, carried: Option<UnixSeconds>) -> Self {
-        let mut past = before.map(|before| before.past.clone()).unwrap_or_default();
-        let same = before.filter(|before| before.journal == report.journal);
-        if let (Some(before), None) = (before, same) {
-            past.push(before.journal);
-            past.drain(..past.len().saturating_sub(PAST_LIVES));
-        }
-        let mut apps = same.map(|same| same.apps.clone()).unwrap_or_default();
-        for app in &report.apps {
-            apps.retain(|known| known.app != app.app);
-            apps.push(app.clone());
-        }
-        // What is removed is gone here too; the cluster lets go of it once this is acknowledged.
-        apps.retain(|app| app.state != AppState::Removed);
-        apps.sort_by(|a, b| a.app.cmp(&b.app));
-        apps.truncate(limits::APPLICATIONS);
+    fn new(before: Option<Self>, report: Report, now: Now, carried: Option<UnixSeconds>) -> Self {
+        // How long a report was on its way says nothing about clocks.
+        let clock_skew = match carried {
+            Some(_) => before.as_ref().map_or(0, |before| before.clock_skew),
+            None => skew(&report, now),
+        };
+        let (past, apps) = match before {
+            Some(before) if before.journal == report.journal => (before.past, before.apps),
+            Some(mut before) => {
+                before.past.push(before.journal);
+                before.past.drain(..before.past.len().saturating_sub(PAST_LIVES));
+                (before.past, Vec::new())
+            }
+            None => (Vec::new(), Vec::new()),
+        };
         Self {
             journal: report.journal,
             past,
             seq: report.report_seq,
             order: report.order,
-            apps,
-            conditions: report.conditions.clone(),
-            // How long a report was on its way says nothing about clocks.
-            clock_skew: match carried {
-                Some(_) => before.map_or(0, |before| before.clock_skew),
-                None => report.clock.since(now.wall).max(now.wall.since(report.clock)),
-            },
-            kubernetes: report.kubernetes.clone(),
-            agent: report.agent.clone(),
+            apps: merge(apps, report.apps),
+            conditions: report.conditions,
+            clock_skew,
+            kubernetes: report.kubernetes,
+            agent: report.agent,
             at: now.wall,
             carried,
         }
+    }
+
+    /// Takes what differs in a report that says the same: the clocks. Whether its cluster's is, or was, so far from
+    /// the hub's that people are to see it.
+    fn say_again(&mut self, report: &Report, now: Now) -> bool {
+        let before = self.clock_skew;
+        if self.carried.is_none() {
+            self.clock_skew = skew(report, now);
+        }
+        self.at = now.wall;
+        before.max(self.clock_skew) > limits::CLOCK_SKEW_SECONDS
     }
 
     /// Forgets all that was reported, but not by which lives of the journal. The number too: an acknowledgement of a
@@ -235,16 +243,54 @@ impl Reported {
         self.journal == report.journal && (self.seq > report.report_seq || self.order > report.order)
     }
 
-    /// Whether nothing differs but the clocks: a heartbeat.
-    fn says_the_same(&self, other: &Self) -> bool {
-        let bare = |report: &Self| Self { at: Default::default(), clock_skew: 0, ..report.clone() };
-        bare(self) == bare(other)
+    /// Whether nothing in `report` differs but the clocks: a heartbeat.
+    fn says_the_same(&self, report: &Report, carried: Option<UnixSeconds>) -> bool {
+        // All of them, so that a field to come is not forgotten here.
+        let Report {
+            cluster: _,
+            journal,
+            report_seq,
+            order,
+            digest: _,
+            apps,
+            conditions,
+            clock: _,
+            kubernetes,
+            agent,
+        } = report;
+        let is_held = |app: &AppReport| match self.apps.iter().find(|held| held.app == app.app) {
+            Some(held) => held == app,
+            None => app.state == AppState::Removed,
+        };
+        (self.journal, self.seq, self.order, self.carried) == (*journal, *report_seq, *order, carried)
+            && (&self.conditions, &self.kubernetes, &self.agent) == (conditions, kubernetes, agent)
+            && apps.iter().all(is_held)
     }
 
     /// The digest of all that is held, as the agent computes it: what was removed counts on neither side.
     pub(super) fn digest(&self) -> Digest {
         Report::digest_of(&self.apps)
     }
+}
+
+/// How far a cluster's clock is from the hub's.
+fn skew(report: &Report, now: Now) -> u64 {
+    report.clock.since(now.wall).max(now.wall.since(report.clock))
+}
+
+/// What is held of applications after some were reported on.
+fn merge(mut held: Vec<AppReport>, reported: Vec<AppReport>) -> Vec<AppReport> {
+    for app in reported {
+        match held.iter_mut().find(|known| known.app == app.app) {
+            Some(known) => *known = app,
+            None => held.push(app),
+        }
+    }
+    // What is removed is gone here too; the cluster lets go of it once this is acknowledged.
+    held.retain(|app| app.state != AppState::Removed);
+    held.sort_by(|a, b| a.app.cmp(&b.app));
+    held.truncate(limits::APPLICATIONS);
+    held
 }
 
 impl Cluster {

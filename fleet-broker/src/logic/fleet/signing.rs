@@ -1,11 +1,11 @@
-//! What the director signs: desired states, heads, acknowledgements.
+//! What the director signs: desired states and heads. Acknowledgements stand in `acks`.
 
 use std::collections::BTreeMap;
 
 use protocol::{
     codec, cose,
-    documents::{Ack, Desired, DesiredRelease, Document as _, DocumentType, Head, Permit, Report},
-    ids::{AppId, ClusterId, Digest, JournalId, Nonce},
+    documents::{Desired, DesiredRelease, Document as _, DocumentType, Head, Permit},
+    ids::{AppId, ClusterId, Nonce},
     limits,
     order::{Held, Order},
     time::{Now, UnixSeconds},
@@ -13,9 +13,7 @@ use protocol::{
 };
 use serde::Serialize;
 
-use super::{
-    Cluster, Document, DocumentKind, Effect, Fleet, Reported, Signed, chain, decide::Edit, recovery::NOTHING,
-};
+use super::{Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain, decide::Edit, recovery::NOTHING};
 
 impl Fleet {
     /// Signs a cluster's next desired state, with `edits`, and sends it if the cluster is there.
@@ -127,31 +125,6 @@ impl Fleet {
         for id in self.clusters.keys() {
             self.send_news(now, id, None, false, effects);
         }
-    }
-
-    /// Acknowledges a cluster's reports: whatever it sent, it hears what the hub holds.
-    pub(super) fn acknowledge(&self, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let Some(report) = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref()) else { return };
-        let Reported { journal, seq, .. } = *report;
-        self.send_ack(id, journal, seq, report.digest(), effects);
-    }
-
-    /// Ends a former life of a cluster's journal, if a disk was put back that still lives it: an acknowledgement of
-    /// more than was ever sent makes the cluster begin another. To one that lives on, it says nothing.
-    pub(super) fn end_life(&self, id: &ClusterId, journal: JournalId, effects: &mut Vec<Effect>) {
-        self.send_ack(id, journal, u64::MAX, Report::digest_of([]), effects);
-    }
-
-    fn send_ack(
-        &self,
-        id: &ClusterId,
-        journal: JournalId,
-        report_seq: u64,
-        digest: Digest,
-        effects: &mut Vec<Effect>,
-    ) {
-        let ack = Ack { cluster: id.clone(), journal, report_seq, digest };
-        effects.push(Effect::Push(id.clone(), Downward::Ack, self.sign(Ack::TYPE, id, &ack)));
     }
 
     pub(super) fn head<'a>(

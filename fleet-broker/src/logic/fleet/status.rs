@@ -69,13 +69,15 @@ impl Fresh<'_> {
 }
 
 impl Fleet {
-    /// Puts out what changed.
-    pub(super) fn show(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    /// What people are to see of clusters and their applications, where that changed since this was last asked.
+    pub fn show(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
         for id in std::mem::take(&mut self.changed.clusters) {
-            self.show_cluster(now, &id, effects);
+            self.show_cluster(now, &id, &mut effects);
             let relabelled = self.changed.relabelled.remove(&id);
-            self.show_assignments(now, &id, relabelled, effects);
+            self.show_assignments(now, &id, relabelled, &mut effects);
         }
+        effects
     }
 
     /// Takes up a status that was put out before a restart, so that times of transition survive it.

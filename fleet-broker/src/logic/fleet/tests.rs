@@ -12,3 +12,4 @@ mod replay;
 mod reporting;
 mod starting;
 mod telling;
+mod together;

@@ -214,6 +214,20 @@ impl Bench {
 
     /// Lets something happen, does what follows, and says what that was.
     pub(super) fn handle(&mut self, event: Event) -> Vec<Effect> {
+        self.handle_all([event])
+    }
+
+    /// Lets several things happen together.
+    pub(super) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
+        let mut effects: Vec<Effect> = events.into_iter().flat_map(|event| self.begin(event)).collect();
+        effects.extend(self.follow());
+        for effect in &effects {
+            self.carry_out(effect);
+        }
+        effects
+    }
+
+    fn begin(&mut self, event: Event) -> Vec<Effect> {
         if let Some(key) = object_of(&event) {
             let gone = matches!(
                 event,
@@ -225,23 +239,28 @@ impl Bench {
             self.objects.insert(key.clone(), event.clone());
             self.objects.retain(|known, _| !gone || known != &key);
         }
-        let effects = self.fleet.handle(self.now, event);
-        for effect in &effects {
-            self.carry_out(effect);
-        }
+        self.fleet.handle(self.now, event)
+    }
+
+    /// What follows from what was handled.
+    fn follow(&mut self) -> Vec<Effect> {
+        let mut effects = self.fleet.settle(self.now);
+        effects.extend(self.fleet.show(self.now));
         effects
     }
 
     /// Exports for a cluster.
     pub(super) fn export(&mut self, name: &str, full: bool) -> Result<Export, CarryRefusal> {
-        let (export, effects) = self.fleet.export(self.now, &id(name), full);
+        let (export, mut effects) = self.fleet.export(self.now, &id(name), full);
+        effects.extend(self.follow());
         effects.iter().for_each(|effect| self.carry_out(effect));
         export
     }
 
     /// Takes reports that were carried here.
     pub(super) fn carried(&mut self, name: &str, envelopes: &[Vec<u8>]) -> Result<usize, CarryRefusal> {
-        let (taken, effects) = self.fleet.carried_reports(self.now, &id(name), envelopes);
+        let (taken, mut effects) = self.fleet.carried_reports(self.now, &id(name), envelopes);
+        effects.extend(self.follow());
         effects.iter().for_each(|effect| self.carry_out(effect));
         taken
     }

@@ -6,8 +6,8 @@ use protocol::{
     codec,
     cose::{self, Binding},
     documents::{
-        Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head, Hello,
-        ObjectMessage, Preview, Rejection, ReleaseRef, Report,
+        self, Ack, AppReport, AppState, CarryHead, Chunk, Condition, ConditionStatus, Counts, Desired, Head,
+        Hello, ObjectMessage, Preview, Rejection, ReleaseRef, Report,
     },
     ids::{AppId, ClusterId, Digest, Incarnation, JournalId, Nonce},
     keys::SigningKey,
@@ -126,7 +126,7 @@ impl TestCluster {
         match topic {
             Downward::Head => self.take_head(self.trust.director(&self.id, bytes).unwrap()),
             Downward::Desired => self.take_desired(self.trust.director(&self.id, bytes).unwrap(), bytes),
-            Downward::Ack => self.take_ack(&self.trust.director::<Ack>(&self.id, bytes).unwrap()),
+            Downward::Ack => self.take_ack(&self.trust.ack(&self.id, bytes).unwrap()),
             Downward::Blob => self.chunks.push(Chunk::decode(bytes).unwrap()),
             Downward::Root | Downward::Ask => panic!("the hub sends no {topic:?} yet"),
         }
