@@ -72,6 +72,8 @@ struct Shared {
 pub(crate) struct Crowd {
     shared: Arc<Shared>,
     count: usize,
+    /// Desired states that each was to be told so far.
+    rounds: usize,
     _tasks: JoinSet<()>,
 }
 
@@ -116,13 +118,14 @@ impl Crowd {
                 }
             });
         }
-        Ok(Self { shared, count, _tasks: tasks })
+        Ok(Self { shared, count, rounds: 0, _tasks: tasks })
     }
 
     /// Has something done, and waits until every cluster was told another desired state because of it. Returns how long
-    /// that took.
-    pub(crate) async fn all_told(&self, change: impl Future<Output = Result<()>>) -> Result<Duration> {
-        let goal = self.shared.progress.borrow().told + self.count;
+    /// that took. What each is told is counted from the start: the first may come before anybody waits for it.
+    pub(crate) async fn all_told(&mut self, change: impl Future<Output = Result<()>>) -> Result<Duration> {
+        self.rounds += 1;
+        let goal = self.rounds * self.count;
         let begin = Instant::now();
         change.await?;
         self.reach(|progress| progress.told >= goal).await?;
