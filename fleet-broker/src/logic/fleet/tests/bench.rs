@@ -136,6 +136,8 @@ pub(super) struct Bench {
     pub(super) applications: BTreeMap<AppId, ApplicationStatus>,
     pub(super) assignments: BTreeMap<(AppId, ClusterId), (BTreeMap<String, String>, AssignmentStatus)>,
     pub(super) occurred: Vec<Occurrence>,
+    /// Whether a test says itself when a change goes on.
+    pub(super) stepwise: bool,
     generations: BTreeMap<AppId, u64>,
     /// What the registry holds, in the order in which a hub that starts reads it.
     objects: BTreeMap<(u8, String), Event>,
@@ -167,6 +169,7 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         | Event::Gone(_)
         | Event::Said(..)
         | Event::Accept(_)
+        | Event::More
         | Event::Tick => None,
     }
 }
@@ -182,6 +185,7 @@ impl Bench {
             applications: BTreeMap::new(),
             assignments: BTreeMap::new(),
             occurred: Vec::new(),
+            stepwise: false,
             generations: BTreeMap::new(),
             objects: BTreeMap::new(),
         }
@@ -225,6 +229,14 @@ impl Bench {
             self.objects.insert(key.clone(), event.clone());
             self.objects.retain(|known, _| !gone || known != &key);
         }
+        let mut effects = self.step(event);
+        while !self.stepwise && self.fleet.has_more() {
+            effects.extend(self.step(Event::More));
+        }
+        effects
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Effect> {
         let effects = self.fleet.handle(self.now, event);
         for effect in &effects {
             self.carry_out(effect);
