@@ -183,6 +183,10 @@ impl Controller {
                     self.fleet_event(Event::Tick, &mut batch);
                     self.expire_events().await;
                 }
+                () = std::future::ready(()), if self.fleet.has_more() => {}
+            }
+            if self.fleet.has_more() {
+                self.fleet_event(Event::More, &mut batch);
             }
             self.settle(&mut batch);
             self.carry_out(batch).await?;
@@ -510,6 +514,7 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         | Event::Gone(_)
         | Event::Said(..)
         | Event::Accept(_)
+        | Event::More
         | Event::Tick => None,
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use protocol::limits;
 use ring::digest::{Context, SHA256};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -492,31 +492,34 @@ impl Write {
 }
 
 fn load(connection: &Connection) -> Result<Loaded, StoreError> {
-    let read = || -> rusqlite::Result<(u64, Vec<(StoredObject, String)>)> {
+    let read = || -> rusqlite::Result<(u64, Vec<Result<StoredObject, StoreError>>)> {
         let reserved = connection
             .query_row("SELECT value FROM meta WHERE key = 'reserved_version'", [], |row| row.get(0))
             .optional()?;
         let mut select = connection.prepare("SELECT kind, namespace, name, version, json FROM objects")?;
         let rows = select.query_map([], |row| {
-            let object = StoredObject {
-                kind: row.get(0)?,
-                namespace: row.get(1)?,
-                name: row.get(2)?,
-                version: row.get(3)?,
-                value: Value::Null,
-            };
-            Ok((object, row.get(4)?))
+            let (kind, namespace, name) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(stored_object(kind, namespace, name, row.get(3)?, row.get(4)?))
         })?;
         Ok((reserved.unwrap_or(0), rows.collect::<Result<_, _>>()?))
     };
-    let (reserved_version, rows) = read().map_err(failed("load the objects"))?;
-    let parse = |(object, json): (StoredObject, String)| match serde_json::from_str(&json) {
-        Ok(value) => Ok(StoredObject { value, ..object }),
-        Err(error) => Err(StoreError::Corrupt {
-            what: format!("{} {}/{} is not JSON: {error}", object.kind, object.namespace, object.name),
-        }),
-    };
-    Ok(Loaded { reserved_version, objects: rows.into_iter().map(parse).collect::<Result<_, _>>()? })
+    let (reserved_version, objects) = read().map_err(failed("load the objects"))?;
+    Ok(Loaded { reserved_version, objects: objects.into_iter().collect::<Result<_, _>>()? })
+}
+
+fn stored_object(
+    kind: String,
+    namespace: String,
+    name: String,
+    version: u64,
+    json: String,
+) -> Result<StoredObject, StoreError> {
+    match RawValue::from_string(json) {
+        Ok(text) => Ok(StoredObject { kind, namespace, name, version, text }),
+        Err(error) => {
+            Err(StoreError::Corrupt { what: format!("{kind} {namespace}/{name} is not JSON: {error}") })
+        }
+    }
 }
 
 fn documents(connection: &Connection, kind: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {

@@ -43,6 +43,7 @@ use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, Clu
 pub use freeze::FreezeRecord;
 
 use decide::Removals;
+pub use decide::believe;
 use recovery::{Agreement, Claim, Recovery};
 pub use revocation::Revocation;
 use rollout::Decision;
@@ -74,6 +75,8 @@ pub enum Event {
     Said(ClusterId, Upward, Vec<u8>),
     /// An operator accepts what a hub in another life learned, and says why: changes go on.
     Accept(String),
+    /// What was decided goes on to more clusters: see [`Fleet::has_more`].
+    More,
     /// Time passed.
     Tick,
 }
@@ -216,6 +219,8 @@ pub struct Fleet {
     removals: BTreeMap<AppId, Removals>,
     revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
+    /// Applications whose change was told to some clusters and not yet to all, and the last of those.
+    under_way: BTreeMap<AppId, ClusterId>,
     /// Statuses as they were last put out.
     shown: status::Shown,
     changed: Changed,
@@ -229,6 +234,8 @@ struct Changed {
     now: BTreeSet<AppId>,
     /// Applications to decide on with the next tick, so that many reports, or labels, make one change.
     later: BTreeSet<AppId>,
+    /// Applications that were decided on and not shown since.
+    decided: BTreeSet<AppId>,
     clusters: BTreeSet<ClusterId>,
     /// Of these, the ones whose assignments carry old labels.
     relabelled: BTreeSet<ClusterId>,
@@ -325,6 +332,7 @@ impl Fleet {
             removals: BTreeMap::new(),
             revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            under_way: BTreeMap::new(),
             shown: status::Shown::default(),
             changed: Changed::default(),
             resign_at: RESIGN_EVERY,
@@ -392,6 +400,7 @@ impl Fleet {
             Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
             Event::Accept(reason) => self.accept(now, reason, &mut effects),
+            Event::More => self.changed.now.extend(self.under_way.keys().cloned()),
             Event::Tick => self.tick(now, &mut effects),
         }
         effects
@@ -513,6 +522,7 @@ impl Fleet {
     }
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
+        self.under_way.remove(&id);
         match application {
             Some(application) => {
                 self.changed.now.insert(id.clone());
@@ -575,22 +585,4 @@ impl Cluster {
     fn told(&self, id: &AppId) -> Option<&DesiredRelease> {
         self.signed.as_ref()?.desired.release_of(id)
     }
-}
-
-/// The release in a bundle of this name.
-///
-/// # Errors
-/// Why no cluster would believe it.
-pub fn believe(
-    trust: &Trust,
-    tenant: &str,
-    name: &str,
-    release: &[u8],
-) -> Result<Verified<documents::Release>, String> {
-    let verified = trust.release(release).map_err(|error| format!("bundle {name}: {}", chain(&error)))?;
-    let named = format!("{}-{}", verified.app.name, verified.version);
-    if verified.app.tenant.as_str() != tenant || named != name {
-        return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
-    }
-    Ok(verified)
 }

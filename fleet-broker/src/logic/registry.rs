@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::resources::Kind;
@@ -98,8 +99,8 @@ pub struct StoredObject {
     pub name: String,
     /// The version of its last change.
     pub version: u64,
-    /// The object.
-    pub value: serde_json::Value,
+    /// Its JSON: kept as it is read, for a tree of it would take many times as much until all are taken up.
+    pub text: Box<RawValue>,
 }
 
 impl Registry {
@@ -112,7 +113,7 @@ impl Registry {
         let shelf = || Shelf { objects: BTreeMap::new(), ages: BTreeMap::new(), log: Log::new(version) };
         let mut kinds: BTreeMap<Kind, Shelf> = Kind::ALL.into_iter().map(|kind| (kind, shelf())).collect();
         for stored in objects {
-            let StoredObject { kind, namespace, name, version: object_version, value } = stored;
+            let StoredObject { kind, namespace, name, version: object_version, text } = stored;
             let known = Kind::from_name(&kind).and_then(|kind| kinds.get_mut(&kind));
             let Some(shelf) = known else {
                 return Err(RestoreError::UnknownKind { kind, namespace, name });
@@ -124,7 +125,7 @@ impl Registry {
             if kind == Kind::Event.name() {
                 shelf.ages.insert(object_version, (namespace.clone(), name.clone()));
             }
-            shelf.objects.insert((namespace, name), Arc::new(Object::restored(object_version, value)));
+            shelf.objects.insert((namespace, name), Arc::new(Object::restored(object_version, text)));
         }
         Ok(Registry { kinds, version })
     }

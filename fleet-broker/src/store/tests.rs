@@ -72,7 +72,7 @@ async fn what_was_committed_survives_a_power_cut() {
     let objects: Vec<_> =
         loaded.objects.iter().map(|object| (object.name.as_str(), object.version)).collect();
     assert_eq!(objects, [("a", 3)]);
-    assert_eq!(loaded.objects[0].value, json!({"metadata": {"name": "a"}}));
+    assert_eq!(loaded.objects[0].text.get(), json!({"metadata": {"name": "a"}}).to_string());
     let documents = store.documents("head").await.unwrap();
     assert_eq!(documents, [("y".to_owned(), b"2".to_vec()), ("z".to_owned(), Vec::new())]);
     assert_eq!(store.documents("report").await.unwrap(), []);

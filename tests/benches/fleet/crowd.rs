@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use edgefleet::clock;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::{
@@ -26,7 +27,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::mqtt::{self, Identity, Packet, Reader, Writer};
+use crate::mqtt::{Connection, Identity};
 
 /// Connections being made at once: fewer than a hub allows from one address.
 const CONNECTING: usize = 32;
@@ -44,8 +45,8 @@ pub(crate) struct Member {
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     pub(crate) cluster: ClusterId,
-    pub(crate) head: Vec<u8>,
-    pub(crate) desired: Vec<u8>,
+    pub(crate) head: Bytes,
+    pub(crate) desired: Bytes,
 }
 
 /// How far all are, together.
@@ -72,6 +73,8 @@ struct Shared {
 pub(crate) struct Crowd {
     shared: Arc<Shared>,
     count: usize,
+    /// Desired states that each was to be told so far.
+    rounds: usize,
     _tasks: JoinSet<()>,
 }
 
@@ -89,16 +92,16 @@ impl Crowd {
             let Member { spoke, pem } = member;
             let identity = Identity { name: spoke.id.as_str(), ca, pem: &pem };
             let topics = Downward::ALL.map(|topic| topic.topic(&spoke.id));
-            let (reader, mut writer) = mqtt::connect(address, &identity, &topics).await?;
+            let connection = Connection::open(address, &identity, &topics).await?;
             if talks {
-                writer.publish(&Upward::Hello.topic(&spoke.id), 1, &spoke.hello(clock::now())).await?;
+                connection.publish(Upward::Hello.topic(&spoke.id), spoke.hello(clock::now()))?;
             }
-            anyhow::Ok(Client { spoke, reader, writer })
+            anyhow::Ok(Client { spoke, connection })
         });
         let connected: Vec<Client> = connecting.buffer_unordered(CONNECTING).try_collect().await?;
         let nothing = |client: &Client| {
             let cluster = client.spoke.id.clone();
-            Heard { cluster, head: Vec::new(), desired: Vec::new() }
+            Heard { cluster, head: Bytes::new(), desired: Bytes::new() }
         };
         let shared = Arc::new(Shared {
             trust: trust.clone(),
@@ -116,13 +119,14 @@ impl Crowd {
                 }
             });
         }
-        Ok(Self { shared, count, _tasks: tasks })
+        Ok(Self { shared, count, rounds: 0, _tasks: tasks })
     }
 
     /// Has something done, and waits until every cluster was told another desired state because of it. Returns how long
-    /// that took.
-    pub(crate) async fn all_told(&self, change: impl Future<Output = Result<()>>) -> Result<Duration> {
-        let goal = self.shared.progress.borrow().told + self.count;
+    /// that took. What each is told is counted from the start: the first may come before anybody waits for it.
+    pub(crate) async fn all_told(&mut self, change: impl Future<Output = Result<()>>) -> Result<Duration> {
+        self.rounds += 1;
+        let goal = self.rounds * self.count;
         let begin = Instant::now();
         change.await?;
         self.reach(|progress| progress.told >= goal).await?;
@@ -157,26 +161,23 @@ impl Crowd {
 /// One connected cluster.
 struct Client {
     spoke: Spoke,
-    reader: Reader,
-    writer: Writer,
+    connection: Connection,
 }
 
 impl Client {
     async fn run(mut self, number: usize, shared: &Shared) -> Result<()> {
         loop {
-            match self.reader.next().await? {
-                Packet::Confirmed => shared.progress.send_modify(|progress| progress.confirmed += 1),
-                Packet::Publish { topic, payload, id } => {
-                    let (_, topic) = parse_downward(&topic)?;
-                    let told = self.take(topic, &payload, shared)?;
-                    self.writer.confirm(id).await?;
-                    note(
-                        &mut shared.heard.lock().unwrap_or_else(PoisonError::into_inner)[number],
-                        topic,
-                        payload,
-                    );
+            match self.connection.next().await? {
+                None => shared.progress.send_modify(|progress| progress.confirmed += 1),
+                Some(message) => {
+                    let (_, topic) = parse_downward(str::from_utf8(&message.topic)?)?;
+                    let told = self.take(topic, &message.payload, shared)?;
+                    self.connection.confirm(&message)?;
+                    let mut heard = shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    note(&mut heard[number], topic, message.payload);
+                    drop(heard);
                     if told {
-                        self.told(shared).await?;
+                        self.told(shared)?;
                     }
                 }
             }
@@ -197,17 +198,17 @@ impl Client {
         Ok(true)
     }
 
-    async fn told(&mut self, shared: &Shared) -> Result<()> {
+    fn told(&mut self, shared: &Shared) -> Result<()> {
         if shared.reports.load(Ordering::Acquire) {
             let report = self.spoke.report(clock::now())?;
-            self.writer.publish(&Upward::Report.topic(&self.spoke.id), 2, &report).await?;
+            self.connection.publish(Upward::Report.topic(&self.spoke.id), report)?;
         }
         shared.progress.send_modify(|progress| progress.told += 1);
         Ok(())
     }
 }
 
-fn note(heard: &mut Heard, topic: Downward, payload: Vec<u8>) {
+fn note(heard: &mut Heard, topic: Downward, payload: Bytes) {
     match topic {
         Downward::Head => heard.head = payload,
         Downward::Desired => heard.desired = payload,

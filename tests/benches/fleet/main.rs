@@ -60,8 +60,8 @@ async fn measure_one(size: usize) -> Result<Vec<Row>> {
     }
     let ca = fleet.authority.certificate();
     let before = hub.resident()?;
-    let crowd = Crowd::connect(members, fleet.broker(), ca, &fleet.trust, true).await?;
-    let by_hub = change_often(&hub, &crowd).await?;
+    let mut crowd = Crowd::connect(members, fleet.broker(), ca, &fleet.trust, true).await?;
+    let by_hub = change_often(&hub, &mut crowd).await?;
     let connected = hub.resident()?;
     let heard = crowd.heard();
     drop(crowd);
@@ -92,7 +92,7 @@ async fn resident_after_start(fleet: &Folder) -> Result<f64> {
 
 /// The seconds from each change, as an operator makes it, until every cluster has verified it. The first is not counted:
 /// all report then, so that the hub has a report of each.
-async fn change_often(hub: &Hub, crowd: &Crowd) -> Result<Vec<f64>> {
+async fn change_often(hub: &Hub, crowd: &mut Crowd) -> Result<Vec<f64>> {
     // The first desired state answers the hello.
     crowd.all_told(async { Ok(()) }).await?;
     crowd.all_told(hub.place(1)).await?;
@@ -120,7 +120,7 @@ async fn beside_mosquitto(fleet: &Folder, heard: &[Heard], by_hub: f64) -> Resul
     };
     let members = fleet.members(size)?;
     let ca = fleet.authority.certificate();
-    let crowd = Crowd::connect(members, mosquitto.address, ca, &fleet.trust, false).await?;
+    let mut crowd = Crowd::connect(members, mosquitto.address, ca, &fleet.trust, false).await?;
     let mut publisher = mosquitto.publisher(fleet).await?;
     let mut took = Vec::new();
     for _ in 0..ROUNDS {

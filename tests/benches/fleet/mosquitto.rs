@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use protocol::{
     ids::{ClusterId, KeyId},
     topics::Downward,
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use crate::{
     crowd::Heard,
     hub::{Folder, now},
-    mqtt::{self, Identity, Packet, Reader, Writer},
+    mqtt::{Connection, Identity},
 };
 
 /// Longest start.
@@ -41,7 +42,7 @@ impl Mosquitto {
     pub(crate) async fn start(fleet: &Folder, folder: &Path) -> Result<Self> {
         let program = program()?;
         let port = free_port()?;
-        let identity = fleet.authority.server_identity(&["localhost".to_owned()], now()?)?;
+        let identity = fleet.authority.server_identity(&["127.0.0.1".to_owned()], now()?)?;
         let certificates: String =
             identity.chain.iter().map(|one| pem("CERTIFICATE", one.as_ref())).collect();
         fs::write(folder.join("server.pem"), certificates)?;
@@ -75,38 +76,21 @@ impl Mosquitto {
         let who = ClusterId::new(PUBLISHER)?;
         let pem = fleet.certificate(&who, &KeyId::new([7; 32]))?;
         let identity = Identity { name: PUBLISHER, ca: fleet.authority.certificate(), pem: &pem };
-        let (reader, writer) = mqtt::connect(self.address, &identity, &[]).await?;
-        Ok(Publisher { reader, writer })
+        Ok(Publisher(Connection::open(self.address, &identity, &[]).await?))
     }
 }
 
 /// Publishes what the hub said.
-pub(crate) struct Publisher {
-    reader: Reader,
-    writer: Writer,
-}
+pub(crate) struct Publisher(Connection);
 
 impl Publisher {
     /// Publishes a head and a desired state for each cluster, as the hub does, and waits until the broker has them.
     pub(crate) async fn publish(&mut self, all: &[Heard]) -> Result<()> {
-        let Self { reader, writer } = self;
-        let writing = async {
-            let mut ids = (1..=u16::MAX).cycle();
-            for Heard { cluster, head, desired } in all {
-                for (topic, bytes) in [(Downward::Head, head), (Downward::Desired, desired)] {
-                    let id = ids.next().context("a cycle has no end")?;
-                    writer.publish(&topic.topic(cluster), id, bytes).await?;
-                }
-            }
-            anyhow::Ok(())
-        };
-        let reading = async {
-            for _ in 0..2 * all.len() {
-                ensure!(matches!(reader.next().await?, Packet::Confirmed), "a publication for the publisher");
-            }
-            anyhow::Ok(())
-        };
-        tokio::try_join!(writing, reading).map(drop)
+        let messages = all.iter().flat_map(|Heard { cluster, head, desired }| {
+            let message = |topic: Downward, bytes: &Bytes| (topic.topic(cluster), bytes.clone());
+            [message(Downward::Head, head), message(Downward::Desired, desired)]
+        });
+        self.0.publish_all(messages).await
     }
 }
 

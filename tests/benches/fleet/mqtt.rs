@@ -1,31 +1,25 @@
-//! A light MQTT 3.1.1 client over TLS: a socket and what is not read of it yet, so that one process holds ten thousand.
-//! It speaks to a hub and to Mosquitto alike.
+//! A light client's connection, by the crate that the agent's link is made with. It speaks to a hub and to Mosquitto
+//! alike.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{cell::Cell, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rumqttc::tokio_rustls::{TlsConnector, client::TlsStream};
-use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, split},
-    net::TcpStream,
+use bytes::Bytes;
+use rumqttc::{
+    AckMode, AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, Publish, PublishOptions,
+    QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
-
-/// Read at once: a head with a desired state fits.
-const READ_BYTES: usize = 4096;
+use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 /// Silence after which a client would have to ping: longer than any round.
 const KEEPALIVE_SECONDS: u16 = 3600;
 
-/// Packet types, with the flags that the standard demands (MQTT 3.1.1, section 2.2).
-const CONNECT: u8 = 0x10;
-const CONNACK: u8 = 0x20;
-const PUBLISH: u8 = 0x30;
-const PUBACK: u8 = 0x40;
-const SUBSCRIBE: u8 = 0x82;
-const SUBACK: u8 = 0x90;
-const QOS_1: u8 = 0x02;
+/// Longest wait for a connection: many are made at once, on a machine that may be busy.
+const CONNECT_WITHIN: Duration = Duration::from_secs(60);
+
+/// Messages in flight each way: what the hub allows.
+const INFLIGHT: u16 = 32;
 
 /// Whom a client trusts and who it is.
 pub(crate) struct Identity<'a> {
@@ -51,142 +45,108 @@ impl Identity<'_> {
     }
 }
 
-/// A packet of the broker's.
-#[derive(Debug)]
-pub(crate) enum Packet {
-    Publish { topic: String, payload: Vec<u8>, id: u16 },
-    Confirmed,
+/// One connection. It is kept up by whoever waits for [`Connection::next`].
+pub(crate) struct Connection {
+    client: AsyncClient,
+    incoming: EventLoop,
 }
 
-/// What is read.
-pub(crate) struct Reader {
-    stream: ReadHalf<TlsStream<TcpStream>>,
-    unread: Vec<u8>,
-}
-
-/// What is written.
-pub(crate) struct Writer(WriteHalf<TlsStream<TcpStream>>);
-
-/// Connects, and subscribes to `topics`.
-pub(crate) async fn connect(
-    address: SocketAddr,
-    identity: &Identity<'_>,
-    topics: &[String],
-) -> Result<(Reader, Writer)> {
-    let socket = TcpStream::connect(address).await.context("connect")?;
-    socket.set_nodelay(true)?;
-    let name = ServerName::try_from("localhost")?;
-    let stream = TlsConnector::from(identity.tls()?).connect(name, socket).await.context("make TLS")?;
-    let (stream, writer) = split(stream);
-    let (mut reader, mut writer) = (Reader { stream, unread: Vec::new() }, Writer(writer));
-    let mut body = text("MQTT");
-    // Protocol 3.1.1; a clean session.
-    body.extend([4, 0b10]);
-    body.extend(KEEPALIVE_SECONDS.to_be_bytes());
-    body.extend(text(identity.name));
-    writer.send(&packet(CONNECT, &body)).await?;
-    let (kind, answer) = reader.packet().await?;
-    ensure!(kind == CONNACK && answer.get(1) == Some(&0), "{} is not let in: {answer:?}", identity.name);
-    if !topics.is_empty() {
-        let mut body = 1_u16.to_be_bytes().to_vec();
-        for topic in topics {
-            body.extend(text(topic));
-            body.push(1);
+impl Connection {
+    /// Connects, and subscribes to `topics`.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        identity: &Identity<'_>,
+        topics: &[String],
+    ) -> Result<Self> {
+        let options = options(address, identity)?;
+        let (client, incoming) =
+            AsyncClient::builder(options).capacity(2 * usize::from(INFLIGHT)).try_build()?;
+        let mut connection = Self { client, incoming };
+        let welcome = connection.packet().await.context("connect")?;
+        ensure!(matches!(welcome, Packet::ConnAck(_)), "{} is not let in: {welcome:?}", identity.name);
+        if !topics.is_empty() {
+            let filters = topics.iter().map(|topic| SubscribeFilter::new(topic.clone(), QoS::AtLeastOnce));
+            connection.client.try_subscribe_many(filters)?;
+            let answer = connection.packet().await.context("subscribe")?;
+            let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+            let Packet::SubAck(answer) = answer else { bail!("{answer:?}") };
+            ensure!(answer.return_codes.iter().all(|code| *code == granted), "{answer:?}");
         }
-        writer.send(&packet(SUBSCRIBE, &body)).await?;
-        let (kind, answer) = reader.packet().await?;
-        ensure!(kind == SUBACK && answer[2..].iter().all(|granted| *granted == 1), "{answer:?}");
+        Ok(connection)
     }
-    Ok((reader, writer))
-}
 
-impl Reader {
-    /// The next publication or confirmation.
-    pub(crate) async fn next(&mut self) -> Result<Packet> {
-        let (kind, body) = self.packet().await?;
-        match kind & 0xf0 {
-            PUBACK => Ok(Packet::Confirmed),
-            PUBLISH => {
-                ensure!(kind & QOS_1 != 0, "a publication that nobody confirms");
-                let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
-                let (topic, rest) = body[2..].split_at(length);
-                let id = u16::from_be_bytes([rest[0], rest[1]]);
-                Ok(Packet::Publish {
-                    topic: str::from_utf8(topic)?.to_owned(),
-                    payload: rest[2..].to_vec(),
-                    id,
-                })
+    /// What the broker says next: a publication, to be confirmed, or none: it has one of this client's.
+    pub(crate) async fn next(&mut self) -> Result<Option<Publish>> {
+        let packet = self.packet().await?;
+        if let Packet::Publish(publish) = packet {
+            return Ok(Some(publish));
+        }
+        ensure!(matches!(packet, Packet::PubAck(_)), "{packet:?}");
+        Ok(None)
+    }
+
+    /// Confirms a publication.
+    pub(crate) fn confirm(&self, publish: &Publish) -> Result<()> {
+        let ack = self.client.prepare_ack(publish).context("a publication that nobody confirms")?;
+        Ok(self.client.try_manual_ack(ack)?)
+    }
+
+    /// Publishes; it goes while somebody waits for what comes.
+    pub(crate) fn publish(&self, topic: String, payload: Vec<u8>) -> Result<()> {
+        self.client.try_publish(topic, payload, PublishOptions::at_least_once())?;
+        Ok(())
+    }
+
+    /// Publishes all of `messages`, and waits until the broker has them.
+    pub(crate) async fn publish_all(
+        &mut self,
+        messages: impl Iterator<Item = (String, Bytes)>,
+    ) -> Result<()> {
+        let Self { client, incoming } = self;
+        let count = Cell::new(None);
+        let writing = async {
+            let mut published = 0;
+            for (topic, payload) in messages {
+                client.publish(topic, payload, PublishOptions::at_least_once()).await?;
+                published += 1;
             }
-            other => bail!("a packet of type {other:#x}"),
-        }
-    }
-
-    async fn packet(&mut self) -> Result<(u8, Vec<u8>)> {
-        loop {
-            if let Some((begin, end)) = bounds(&self.unread) {
-                let (kind, body) = (self.unread[0], self.unread[begin..end].to_vec());
-                self.unread.drain(..end);
-                if self.unread.is_empty() {
-                    // Ten thousand of them wait.
-                    self.unread = Vec::new();
+            count.set(Some(published));
+            anyhow::Ok(())
+        };
+        let reading = async {
+            let mut confirmed = 0;
+            while count.get() != Some(confirmed) {
+                if let Event::Incoming(Packet::PubAck(_)) = incoming.poll().await? {
+                    confirmed += 1;
                 }
-                return Ok((kind, body));
             }
-            let mut bytes = [0; READ_BYTES];
-            let length = self.stream.read(&mut bytes).await?;
-            ensure!(length > 0, "the broker closed the connection");
-            self.unread.extend(&bytes[..length]);
+            anyhow::Ok(())
+        };
+        tokio::try_join!(writing, reading).map(drop)
+    }
+
+    async fn packet(&mut self) -> Result<Packet> {
+        loop {
+            if let Event::Incoming(packet) = self.incoming.poll().await? {
+                return Ok(packet);
+            }
         }
     }
 }
 
-impl Writer {
-    pub(crate) async fn publish(&mut self, topic: &str, id: u16, payload: &[u8]) -> Result<()> {
-        let mut body = text(topic);
-        body.extend(id.to_be_bytes());
-        body.extend(payload);
-        self.send(&packet(PUBLISH | QOS_1, &body)).await
-    }
-
-    pub(crate) async fn confirm(&mut self, id: u16) -> Result<()> {
-        self.send(&packet(PUBACK, &id.to_be_bytes())).await
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.write_all(bytes).await?;
-        Ok(self.0.flush().await?)
-    }
-}
-
-/// Where the body of the first packet begins and ends, once all of it is there.
-fn bounds(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (mut length, mut at) = (0, 1);
-    loop {
-        let byte = usize::from(*bytes.get(at)?);
-        length |= (byte & 0x7f) << (7 * (at - 1));
-        at += 1;
-        if byte & 0x80 == 0 {
-            return (bytes.len() >= at + length).then_some((at, at + length));
-        }
-    }
-}
-
-fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![kind];
-    let mut length = body.len();
-    loop {
-        let more = if length >= 0x80 { 0x80 } else { 0 };
-        packet.push((length % 0x80) as u8 | more);
-        length /= 0x80;
-        if length == 0 {
-            break;
-        }
-    }
-    packet.extend(body);
-    packet
-}
-
-fn text(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).expect("topics and names are short");
-    [&length.to_be_bytes(), text.as_bytes()].concat()
+fn options(address: SocketAddr, identity: &Identity<'_>) -> Result<MqttOptions> {
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    let mut options = MqttOptions::new(identity.name, (address.ip().to_string(), address.port()));
+    options
+        .set_transport(Transport::Tls(TlsConfiguration::Rustls(identity.tls()?)))
+        .set_network_options(network)
+        .set_connect_timeout(CONNECT_WITHIN)
+        .set_username(identity.name)
+        .set_keep_alive(KEEPALIVE_SECONDS)
+        .set_clean_start(true)
+        .set_ack_mode(AckMode::Manual)
+        .set_receive_maximum(Some(INFLIGHT))
+        .set_outgoing_inflight_upper_limit(INFLIGHT);
+    Ok(options)
 }

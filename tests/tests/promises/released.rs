@@ -275,7 +275,8 @@ async fn store(path: &Path) -> Result<Value> {
     let mut objects = BTreeMap::new();
     let mut blobs = BTreeMap::new();
     for object in &loaded.objects {
-        let pack = object.value.pointer("/spec/pack").and_then(Value::as_str);
+        let value: Value = serde_json::from_str(object.text.get())?;
+        let pack = value.pointer("/spec/pack").and_then(Value::as_str);
         if let Some(digest) = pack.and_then(|pack| pack.strip_prefix("sha256:")) {
             let digest: Digest = digest.parse()?;
             let info = store.blob(*digest.as_bytes()).await?.context("a bundle's content is there")?;
@@ -287,7 +288,7 @@ async fn store(path: &Path) -> Result<Value> {
             blobs.insert(digest.to_string(), info.len);
         }
         let key = format!("{} {}/{}", object.kind, object.namespace, object.name);
-        objects.insert(key, json!([object.version, object.value]));
+        objects.insert(key, json!([object.version, value]));
     }
     let mut documents = BTreeMap::new();
     for kind in DOCUMENTS {

@@ -1,21 +1,32 @@
 //! Looks at what something happened to, and tells clusters what is decided.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use protocol::{
     codec,
-    documents::DesiredRelease,
+    documents::{self, DesiredRelease},
     ids::{AppId, ClusterId},
     time::Now,
+    verify::{Trust, Verified},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Application, Document, DocumentKind, Effect, Fleet, Release,
+    Application, Document, DocumentKind, Effect, Fleet, Release, chain,
     placement::Placement,
     rollout::{self, Change, Decision, Frozen, View, Waits},
 };
 use crate::resources::OnUnmatch;
+
+/// Clusters that are told to install something at once: the first of them verify it while the hub signs for the next,
+/// and whoever else speaks to the hub waits for no more than these.
+pub(super) const TOLD_AT_ONCE: usize = 512;
+
+/// Changes of what clusters are told.
+type Edits = BTreeMap<ClusterId, Vec<Edit>>;
 
 /// One change of what a cluster is told.
 #[derive(Debug, Clone)]
@@ -51,16 +62,27 @@ impl Fleet {
         let mut effects = Vec::new();
         let applications = std::mem::take(&mut self.changed.now);
         self.roll_out(now, &applications, &mut effects);
-        self.show_applications(now, &applications, &mut effects);
+        self.changed.decided.extend(applications);
+        // Clusters come first: people see what was told once all of them are.
+        if !self.has_more() {
+            let decided = std::mem::take(&mut self.changed.decided);
+            self.show_applications(now, &decided, &mut effects);
+        }
         self.acknowledge(&mut effects);
         effects
     }
 
+    /// Whether a change has yet to be told to some clusters: then [`Event::More`] is to follow, once the effects so far
+    /// are carried out and others were heard.
+    pub fn has_more(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
     /// Decides on applications, and tells clusters.
     pub(super) fn roll_out(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
-        let mut edits: BTreeMap<ClusterId, Vec<Edit>> = BTreeMap::new();
-        let mut removals = Vec::new();
+        let (mut edits, mut removals) = (Edits::new(), Vec::new());
         for id in ids {
+            let last = self.under_way.remove(id);
             let Some(application) = self.applications.get(id) else { continue };
             let (decision, change) = match self.change(now, id, application) {
                 Err((waits, reason)) => (Decision::Hold { reason, waits }, Change::default()),
@@ -68,14 +90,11 @@ impl Fleet {
             };
             if let Decision::Promote { approved, .. } = &decision {
                 removals.extend(self.removals_after(id, application, &change, *approved));
-                for (cluster, release) in change.install {
-                    edits.entry(cluster).or_default().push(Edit::Install(release));
+                self.promote(id, change, last.as_ref(), &mut edits);
+                // What goes on was decided, and said, when it began.
+                if last.is_some() {
+                    continue;
                 }
-                for cluster in change.remove {
-                    edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
-                }
-                // Once it is told, numbers say more than that it was told.
-                self.changed.later.insert(id.clone());
             }
             effects.extend(self.tell_decision(id, &decision));
             self.decisions.insert(id.clone(), decision);
@@ -84,6 +103,26 @@ impl Fleet {
         for (cluster, edits) in edits {
             self.tell_each(now, &cluster, edits, effects);
         }
+    }
+
+    /// What clusters are told of a change now: all that lose the application, and of those that get it the next after
+    /// `last`.
+    fn promote(&mut self, id: &AppId, change: Change, last: Option<&ClusterId>, edits: &mut Edits) {
+        for cluster in change.remove {
+            edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
+        }
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut install = change.install.range::<ClusterId, _>((after, Bound::Unbounded));
+        let mut told = None;
+        for (cluster, release) in install.by_ref().take(TOLD_AT_ONCE) {
+            edits.entry(cluster.clone()).or_default().push(Edit::Install(release.clone()));
+            told = Some(cluster);
+        }
+        if let (Some(told), Some(_)) = (told, install.next()) {
+            self.under_way.insert(id.clone(), told.clone());
+        }
+        // Once it is told, numbers say more than that it was told.
+        self.changed.later.insert(id.clone());
     }
 
     /// Tells a cluster as much as fits into a desired state; applications that do not are held, with the reason.
@@ -206,6 +245,24 @@ impl Fleet {
         effects.push(Effect::Store(removals.iter().map(document).collect()));
         self.removals.extend(removals);
     }
+}
+
+/// The release in a bundle of this name.
+///
+/// # Errors
+/// Why no cluster would believe it.
+pub fn believe(
+    trust: &Trust,
+    tenant: &str,
+    name: &str,
+    release: &[u8],
+) -> Result<Verified<documents::Release>, String> {
+    let verified = trust.release(release).map_err(|error| format!("bundle {name}: {}", chain(&error)))?;
+    let named = format!("{}-{}", verified.app.name, verified.version);
+    if verified.app.tenant.as_str() != tenant || named != name {
+        return Err(format!("bundle {name} holds a release of {} {}", verified.app, verified.version));
+    }
+    Ok(verified)
 }
 
 /// An approval names the generation it is for and says why: `3: the depot closes`.

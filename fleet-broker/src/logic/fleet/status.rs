@@ -69,9 +69,13 @@ impl Fresh<'_> {
 }
 
 impl Fleet {
-    /// What people are to see of clusters and their applications, where that changed since this was last asked.
+    /// What people are to see of clusters and their applications, where that changed since this was last asked; nothing
+    /// while a change goes on to more clusters.
     pub fn show(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.has_more() {
+            return effects;
+        }
         for id in std::mem::take(&mut self.changed.clusters) {
             self.show_cluster(now, &id, &mut effects);
             let relabelled = self.changed.relabelled.remove(&id);

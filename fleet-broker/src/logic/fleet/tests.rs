@@ -4,6 +4,7 @@ mod bench;
 mod carrying;
 mod cluster;
 mod freezing;
+mod going_on;
 mod observing;
 mod placing;
 mod recovering;

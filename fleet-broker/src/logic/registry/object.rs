@@ -59,6 +59,12 @@ struct Metadata {
     has_finalizers: bool,
 }
 
+/// The part of an object's text that is kept beside it.
+#[derive(Deserialize)]
+struct Stored {
+    metadata: Value,
+}
+
 /// The part of an object's text that holds its annotations.
 #[derive(Deserialize)]
 struct Annotated<'a> {
@@ -80,9 +86,15 @@ impl Object {
         Object { version, metadata: Metadata::of(&value["metadata"]), text }
     }
 
-    /// The object as it was stored.
-    pub(super) fn restored(version: u64, value: Value) -> Object {
-        Object::at(version, value)
+    /// The object as it was stored: its text, unless that says another version.
+    pub(super) fn restored(version: u64, text: Box<RawValue>) -> Object {
+        let said = |metadata: &Value| metadata["resourceVersion"].as_str()?.parse().ok();
+        match serde_json::from_str::<Stored>(text.get()) {
+            Ok(Stored { metadata }) if said(&metadata) == Some(version) => {
+                Object { version, metadata: Metadata::of(&metadata), text }
+            }
+            Ok(_) | Err(_) => Object::at(version, serde_json::from_str(text.get()).expect("it is JSON")),
+        }
     }
 
     /// The version of its last change.

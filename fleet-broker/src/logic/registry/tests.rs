@@ -1,6 +1,7 @@
 //! The registry by data: operations on two clusters, and what they answer.
 
 use jiff::Timestamp;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::*;
@@ -388,10 +389,16 @@ fn what_was_stored_is_taken_up_or_refused() {
         namespace: String::new(),
         name: "tower-a".to_owned(),
         version,
-        value: cluster("tower-a", |_| ()),
+        text: to_raw_value(&cluster("tower-a", |_| ())).unwrap(),
     };
     let registry = Registry::restore(100, vec![stored("Cluster", 100)]).unwrap();
-    assert_eq!(registry.get(&key("tower-a")).unwrap().version(), 100);
+    let taken_up = registry.get(&key("tower-a")).unwrap();
+    assert_eq!(taken_up.version(), 100);
+    assert_eq!(taken_up.value()["metadata"]["resourceVersion"], "100", "its text said none");
+    // What a hub wrote is kept as it is.
+    let written = StoredObject { text: to_raw_value(&**taken_up).unwrap(), ..stored("Cluster", 100) };
+    let registry = Registry::restore(100, vec![written]).unwrap();
+    assert_eq!(registry.get(&key("tower-a")).unwrap(), taken_up);
     assert!(matches!(
         Registry::restore(100, vec![stored("Rollout", 1)]),
         Err(RestoreError::UnknownKind { .. })

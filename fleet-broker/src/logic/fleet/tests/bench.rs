@@ -136,6 +136,8 @@ pub(super) struct Bench {
     pub(super) applications: BTreeMap<AppId, ApplicationStatus>,
     pub(super) assignments: BTreeMap<(AppId, ClusterId), (BTreeMap<String, String>, AssignmentStatus)>,
     pub(super) occurred: Vec<Occurrence>,
+    /// Whether a test says itself when a change goes on.
+    pub(super) stepwise: bool,
     generations: BTreeMap<AppId, u64>,
     /// What the registry holds, in the order in which a hub that starts reads it.
     objects: BTreeMap<(u8, String), Event>,
@@ -167,6 +169,7 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         | Event::Gone(_)
         | Event::Said(..)
         | Event::Accept(_)
+        | Event::More
         | Event::Tick => None,
     }
 }
@@ -182,6 +185,7 @@ impl Bench {
             applications: BTreeMap::new(),
             assignments: BTreeMap::new(),
             occurred: Vec::new(),
+            stepwise: false,
             generations: BTreeMap::new(),
             objects: BTreeMap::new(),
         }
@@ -219,7 +223,16 @@ impl Bench {
 
     /// Lets several things happen together.
     pub(super) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
-        let mut effects: Vec<Effect> = events.into_iter().flat_map(|event| self.begin(event)).collect();
+        let begun = events.into_iter().flat_map(|event| self.begin(event)).collect();
+        let mut effects = self.end(begun);
+        while !self.stepwise && self.fleet.has_more() {
+            let begun = self.fleet.handle(self.now, Event::More);
+            effects.extend(self.end(begun));
+        }
+        effects
+    }
+
+    fn end(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
         effects.extend(self.follow());
         for effect in &effects {
             self.carry_out(effect);

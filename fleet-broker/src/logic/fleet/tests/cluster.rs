@@ -76,7 +76,7 @@ impl TestCluster {
             incarnation: None,
             shows: None,
             mood: AppState::Available,
-            documents: vec![1],
+            documents: documents::VERSIONS.to_vec(),
             apps: BTreeMap::new(),
             acks: Vec::new(),
             chunks: Vec::new(),

@@ -223,6 +223,7 @@ fn what_was_known_can_be_taken_out_again() {
         | Event::Gone(_)
         | Event::Said(..)
         | Event::Accept(_)
+        | Event::More
         | Event::Revoke(..)
         | Event::Tick => panic!("takes nothing out: {event:?}"),
     };
