@@ -14,6 +14,11 @@ fn mode(bench: &mut Bench, name: &str) -> Option<Mode> {
 #[test]
 fn who_does_not_know_how_to_look_is_not_told_to() {
     let mut bench = Bench::running(2, json!({}));
+    for name in ["tower-1", "tower-2"] {
+        bench.disconnect(name);
+        bench.cluster(name).documents = vec![1];
+        bench.connect(name);
+    }
     bench.apply("gateway", spec("gateway-1", json!({"mode": "DryRun"})), None);
     bench.tick();
     let waits = |clusters: &str| {
