@@ -18,6 +18,9 @@ use crate::process::program;
 /// How long a fleet's keys are good for: longer than any test.
 const KEYS_SECONDS: u64 = 30 * 24 * 60 * 60;
 
+/// The one tenant of such a hub's fleet, and its one namespace.
+pub const FLEET_TENANT: &str = "radio";
+
 /// A hub's folder, its fleet's keys, and where it listens through all its lives.
 #[derive(Debug)]
 pub struct HubFolder {
@@ -26,7 +29,7 @@ pub struct HubFolder {
 }
 
 impl HubFolder {
-    /// Makes a folder with the keys of a fleet that has one tenant, `radio`. Any hub may serve it.
+    /// Makes a folder with the keys of a fleet that has one tenant, [`FLEET_TENANT`]. Any hub may serve it.
     ///
     /// # Errors
     ///
@@ -36,8 +39,8 @@ impl HubFolder {
         let now = now()?;
         let charter = Charter {
             fleet: FleetId::new(fleet)?,
-            tenant: Name::new("radio")?,
-            namespaces: vec!["radio".parse()?],
+            tenant: Name::new(FLEET_TENANT)?,
+            namespaces: vec![FLEET_TENANT.parse()?],
             ca_pins: Vec::new(),
             issued: now,
             not_after: now.plus(KEYS_SECONDS),

@@ -17,7 +17,7 @@ pub mod spoke;
 mod wait;
 
 pub use cluster::{Kubectl, Namespace, client_of_others, kubeconfig, kubectl, tool};
-pub use hub::HubFolder;
+pub use hub::{FLEET_TENANT, HubFolder};
 pub use network::{CutProxy, free_port};
 pub use process::{Process, program};
 pub use real_input::{module_dir, older_module_dir};

@@ -6,6 +6,7 @@
 //! watchers follow. The life after it compares, and is not cut. A life that gets through the whole script has no such
 //! boundary, and was the last.
 
+mod delivery;
 mod ledger;
 mod watcher;
 
@@ -21,6 +22,7 @@ use edge_agent::{
     config::{Kubernetes, StateDir},
     join::{self, JoinError},
 };
+use edgefleet::hub::Hub;
 use fleet_broker::resources::Cluster;
 use futures::future::try_join_all;
 use kube::{
@@ -33,12 +35,16 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{HubFolder, Process, program, wait_for};
 
-use crate::harness::SOON;
+use crate::harness::{SOON, condition_is};
+use delivery::Delivery;
 use ledger::{Ledger, Write};
 use watcher::{Versions, Watcher};
 
 /// Hubs that are tried at once: each mostly waits, for its disk, its client, or its agent.
-const LANES: u64 = 2;
+const LANES: u64 = 3;
+
+/// The fleet of every hub.
+const FLEET: &str = "everywhere";
 
 /// Bytes of what is uploaded: several rows of the store, as noise does not compress.
 const CONTENT_BYTES: u64 = 200_000;
@@ -53,7 +59,7 @@ type Death = Option<String>;
 async fn a_first_start_cut_off_anywhere_is_made_up_for() -> Result<()> {
     let mut kinds = BTreeMap::<String, u64>::new();
     for boundary in 1.. {
-        let place = HubFolder::create("everywhere")?;
+        let place = HubFolder::create(FLEET)?;
         let Some(kind) = ready(&mut start(&place, boundary)?).await? else { break };
         *kinds.entry(kind).or_default() += 1;
         let mut hub = start(&place, 0)?;
@@ -83,6 +89,8 @@ async fn what_a_hub_killed_at_any_boundary_answered_is_there() -> Result<()> {
     println!(
         "{total} boundaries, killed at each, {answers} answers kept, {events} events, in {spent} s: {kinds:?}"
     );
+    let told: usize = lanes.iter().map(|trial| trial.delivery.told()).sum();
+    ensure!(told > 0, "no cluster was told anything");
     for kind in ["Row", "Piece", "Reserve", "Commit", "Committed", "Seen"] {
         ensure!(kinds.contains_key(kind), "never killed at a {kind}: {kinds:?}");
     }
@@ -110,6 +118,7 @@ async fn run(first: u64) -> Result<Trial> {
 struct Trial {
     place: HubFolder,
     ledger: Ledger,
+    delivery: Delivery,
     watchers: Vec<Watcher>,
     /// How many lives there were.
     lives: u64,
@@ -128,9 +137,12 @@ impl Trial {
     fn new() -> Result<Self> {
         let versions = Versions::default();
         let watchers = ["", "half=yes"].map(|labels| Watcher::new(labels, versions.clone())).into();
+        let place = HubFolder::create(FLEET)?;
+        let delivery = Delivery::new(FLEET, place.folder())?;
         Ok(Self {
-            place: HubFolder::create("everywhere")?,
+            place,
             ledger: Ledger::new(versions),
+            delivery,
             watchers,
             lives: 0,
             code: None,
@@ -160,8 +172,11 @@ impl Trial {
         let death = match &outcome {
             Ok(()) => {
                 hub.terminate()?;
-                ensure!(hub.wait(SOON).await?.success(), "the hub did not stop in order");
-                None
+                match hub.wait(SOON).await? {
+                    status if status.success() => None,
+                    // At a boundary that it came to after the script, by itself.
+                    _ => Some(aborted(&mut hub).await.context("the hub did not stop in order")?),
+                }
             }
             Err(_) => aborted(&mut hub).await.ok(),
         };
@@ -181,6 +196,8 @@ impl Trial {
         let list = clusters.list(&ListParams::default()).await?;
         self.ledger.compare(&list)?;
         all_told(client, &list.items).await?;
+        let operator = Hub::open(&self.place.kubeconfig()).await?;
+        self.delivery.compare(&operator, &list.items).await?;
         self.same_content(client).await?;
         self.join().await?;
         self.report(&clusters).await?;
@@ -201,6 +218,7 @@ impl Trial {
 
         self.replace(&clusters, &name).await?;
         self.upload(client).await?;
+        self.delivery.deliver(&operator, self.lives).await?;
         self.code(client, &name).await?;
         if let Some(old) = self.ledger.oldest(&name) {
             self.ledger.begin(Write::new(&old, None, None).over(&self.ledger));
@@ -314,8 +332,12 @@ impl Trial {
         let told = wait_for("a report", SOON, async || {
             // An error that is not the hub's `no` is its end.
             let Ok(cluster) = clusters.get(&name).await else { return Ok(false) };
-            let status = cluster.status.context("a status")?;
+            let status = cluster.status.as_ref().context("a status")?;
             ensure!(status.last_report_time.is_some() && status.agent.is_some(), "{status:?}");
+            // The desired state is the hub's word in its lives before too: an agent refuses another under its number.
+            let refused = status.conditions.iter().any(|one| one.type_.starts_with("Refused"));
+            ensure!(!refused, "LOST: that another desired state was signed: {status:?}");
+            ensure!(condition_is(&cluster, "Synced", "True"), "{status:?}");
             Ok(true)
         })
         .await?;
