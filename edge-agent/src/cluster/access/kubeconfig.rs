@@ -57,8 +57,8 @@ pub(super) struct User {
 #[derive(Debug, Error)]
 pub(super) enum KubeconfigError {
     /// It is not YAML.
-    #[error(transparent)]
-    Yaml(#[from] ScanError),
+    #[error("{problem} at line {line}, column {column}")]
+    Yaml { problem: String, line: usize, column: usize },
     /// Something else stands behind it.
     #[error("a second document begins at line {line}: leave one")]
     Documents { line: usize },
@@ -77,6 +77,14 @@ pub(super) enum KubeconfigError {
     /// A value of another kind.
     #[error("{at} is not {expected}")]
     Kind { at: String, expected: &'static str },
+}
+
+impl From<ScanError> for KubeconfigError {
+    fn from(error: ScanError) -> Self {
+        let at = error.marker();
+        // The parser counts columns from zero.
+        Self::Yaml { problem: error.info(), line: at.line(), column: at.col() + 1 }
+    }
 }
 
 impl Kubeconfig {
