@@ -40,13 +40,13 @@ impl Approve {
         let status = application.status.clone().unwrap_or_default();
         let reason = status.reason.unwrap_or_default();
         let waits = reason.split_once(": approve it").map(|(what, _)| what.to_owned());
-        let waits = waits.filter(|_| {
-            status.decision == Some(Decision::Hold)
-                && i64::try_from(status.observed_generation) == Ok(generation)
-        });
-        let Some(waits) = waits else {
-            let now = if reason.is_empty() { "the hub has not decided on it yet" } else { &reason };
-            return Err(CommandError::Usage(format!("nothing of {id} waits for an approval: {now}")));
+        if i64::try_from(status.observed_generation) != Ok(generation) {
+            let what =
+                format!("the hub has not decided on generation {generation} of {id} yet: run this again");
+            return Err(CommandError::Usage(what));
+        }
+        let Some(waits) = waits.filter(|_| status.decision == Some(Decision::Hold)) else {
+            return Err(CommandError::Usage(format!("nothing of {id} waits for an approval: {reason}")));
         };
         let text = format!("{generation}: {}", self.reason);
         hub.approve(id, &text, application.metadata.resource_version.as_deref()).await?;
