@@ -35,12 +35,15 @@ pub(super) const ADOPTED: &str = "Adopted";
 /// The condition that is there only while the key with which a cluster joined is revoked.
 const REVOKED: &str = "Revoked";
 
+/// The condition that says whether a cluster runs what it was told.
+const SYNCED: &str = "Synced";
+
 /// The condition by which an agent says whether its API server answers.
 const KUBERNETES_READY: &str = "KubernetesReady";
 
 /// What the hub judges by itself: of these a cluster has no say.
 const JUDGED: [&str; 8] =
-    ["Joined", CONNECTED, REVOKED, "Synced", "Available", "Carried", "ClockSynced", ADOPTED];
+    ["Joined", CONNECTED, REVOKED, SYNCED, "Available", "Carried", "ClockSynced", ADOPTED];
 
 /// Statuses as they were last put out.
 #[derive(Debug, Default)]
@@ -420,8 +423,11 @@ fn conditions<'a>(
     );
     let Some(report) = &cluster.report else { return all };
     let heard = heard(cluster, report, applications, settled);
+    // That it was told more since is known of who is not heard too.
+    let behind = cluster.signed.as_ref().is_some_and(|signed| signed.desired.order != report.order);
+    let known = |condition: &Fresh<'_>| behind && condition.kind == SYNCED;
     match cluster.unheard_since() {
-        Some(at) => all.extend(heard.into_iter().map(|condition| condition.unheard(at))),
+        Some(at) => all.extend(heard.into_iter().map(|one| if known(&one) { one } else { one.unheard(at) })),
         None => all.extend(heard),
     }
     if let Some(made) = report.carried {
@@ -447,7 +453,7 @@ fn heard<'a>(
     };
     let ClusterApplications { desired, updated, .. } = applications;
     let text = format!("{updated} of {desired} applications are up to date{looked_at}");
-    let synced = condition("Synced", synced, if synced { "UpToDate" } else { "Behind" }, text);
+    let synced = condition(SYNCED, synced, if synced { "UpToDate" } else { "Behind" }, text);
     let text = format!("{} of {desired} applications are available{looked_at}", applications.available);
     let mut available =
         condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text);
