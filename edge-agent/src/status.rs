@@ -186,11 +186,12 @@ fn looked_at(report: &AppReport) -> Option<String> {
 
 /// What would become of single objects, and of how many more.
 fn previewed(preview: &Preview) -> Vec<String> {
-    let Preview { create, change, conflict, refuse, delete, objects, .. } = preview;
-    let mut lines: Vec<String> =
-        objects.iter().map(|one| format!("{}: {}: {}", one.object, one.reason, one.message)).collect();
-    let differ = (create + change + conflict + refuse + delete) as usize;
-    let more = differ.saturating_sub(lines.len());
+    let mut lines: Vec<String> = preview
+        .objects
+        .iter()
+        .map(|one| format!("{}: {}: {}", one.object, one.reason, one.message))
+        .collect();
+    let more = (preview.differing() as usize).saturating_sub(lines.len());
     if more > 0 {
         lines.push(format!("and {more} more"));
     }

@@ -7,9 +7,10 @@ use protocol::documents::{Adopt, AppReport, Condition, ConditionStatus, Mode, Ob
 use super::{
     app::{self, App, Current, Found, ObjectState},
     event::{FieldTaken, Foreseen, How, object_ref},
+    health::Status,
     object::ObjectRef,
     plan::{Action, DIFFERS, INSPECT_INTERVAL, NOTHING_ADOPTED},
-    report::{condition, cut},
+    report::condition,
 };
 
 /// Shortest time between two looks at an object without a sign that it changed. Watches tell only of what is ours.
@@ -93,7 +94,7 @@ fn verdict(app: &App, current: &Current, object: &ObjectRef) -> Verdict {
 pub(super) fn report(app: &App, current: &Current, report: &mut AppReport) {
     let Tally { preview, unknown, healthy } = tally(app, current);
     report.counts.healthy += healthy;
-    let differs = preview.create + preview.change + preview.conflict + preview.refuse + preview.delete > 0;
+    let differs = preview.differing() > 0;
     let text = preview.to_string();
     let dry_run = current.accepted.mode == Mode::DryRun;
     let reason = match (differs, dry_run) {
@@ -136,8 +137,7 @@ fn tally(app: &App, current: &Current) -> Tally {
     for (_, object) in watched(current) {
         let verdict = verdict(app, current, &object);
         let found = app.objects.get(&object).and_then(ObjectState::inspection);
-        tally.healthy +=
-            u32::from(found.is_some_and(|found| found.health.status == super::health::Status::Current));
+        tally.healthy += u32::from(found.is_some_and(|found| found.health.status == Status::Current));
         tally.count(dry_run, &object, verdict);
     }
     let leftovers =
@@ -176,12 +176,9 @@ impl Tally {
 
     fn note(&mut self, object: &ObjectRef, reason: &str, message: &str) {
         if self.preview.objects.len() < AppReport::PREVIEWED {
-            let mut end = message.len().min(TEXT_BYTES);
-            while !message.is_char_boundary(end) {
-                end -= 1;
-            }
+            let message = message[..message.floor_char_boundary(TEXT_BYTES)].to_owned();
             let (object, reason) = (object.to_string(), reason.to_owned());
-            self.preview.objects.push(ObjectMessage { object, reason, message: cut(&message[..end]) });
+            self.preview.objects.push(ObjectMessage { object, reason, message });
         }
     }
 }

@@ -92,11 +92,7 @@ pub fn rejection(digest: Digest, reason: &str, message: &str) -> Rejection {
 
 /// The text, or as much of it as a report may carry.
 pub fn cut(text: &str) -> String {
-    let mut end = text.len().min(limits::MESSAGE_TEXT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(limits::MESSAGE_TEXT_BYTES)].to_owned()
 }
 
 /// An error with all of its causes.
@@ -220,7 +216,6 @@ fn state(app: &App, tally: &Tally, prune_refused: bool) -> AppState {
         () if app.row.removing => AppState::Removing,
         () if refused => AppState::Rejected,
         () if !tally.attempted => AppState::Applying,
-
         () if broken => AppState::Degraded,
         () if watched.is_some_and(|current| preview::is_open(app, current)) => AppState::Pending,
         () if watched.is_some() => AppState::Observed,

@@ -272,4 +272,5 @@ fn owned(source: Digest, found: &Inspection, before: Option<&Owned>, now: UnixSe
 }
 
 #[cfg(test)]
+#[cfg(feature = "sim")]
 mod tests;

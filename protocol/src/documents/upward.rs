@@ -269,6 +269,19 @@ impl Report {
     }
 }
 
+impl Preview {
+    /// Objects that applying would not leave as they are, or that it could not apply.
+    pub const fn differing(&self) -> u32 {
+        let Self { create, change, conflict, refuse, delete, .. } = self;
+        // Whoever reports may say any number.
+        create
+            .saturating_add(*change)
+            .saturating_add(*conflict)
+            .saturating_add(*refuse)
+            .saturating_add(*delete)
+    }
+}
+
 impl fmt::Display for Preview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { unchanged, create, change, adopt, conflict, refuse, delete, objects: _ } = self;

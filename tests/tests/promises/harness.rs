@@ -290,30 +290,12 @@ impl Site {
     pub(crate) fn plan(&mut self, app: &AppId) -> Plan {
         self.released += 1;
         self.apps.insert(app.clone());
-        Plan {
-            app: app.clone(),
-            version: format!("1.0.{}", self.released),
-            counter: self.released,
-            floor: 0,
-            not_after: clock::now().plus(DAY_SECONDS),
-            parameters: Vec::new(),
-            ignore: Vec::new(),
-            adopt: Adopt::Never,
-            max_deletes: None,
-            affects_link: false,
-        }
+        plan(app, self.released)
     }
 
     /// A bundle of these manifests with these signatures. Objects that name no namespace are in the tenant's.
     pub(crate) fn build(&self, plan: &Plan, manifests: &str, signers: &[PathBuf]) -> Result<Bundle> {
-        let texts = [SourceText { name: self.name.clone(), text: manifests.to_owned() }];
-        let namespace = plan.app.tenant.clone();
-        let rules = Rules { namespace, cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
-        let mut bundle = Bundle::new(&release::build(plan, manifest::parse(&texts, &rules)?.objects)?)?;
-        for path in signers {
-            bundle.sign(&FleetId::new(&*self.name)?, &keys::load_signing_key(path)?.key)?;
-        }
-        Ok(bundle)
+        build(&FleetId::new(&*self.name)?, plan, manifests, signers)
     }
 
     /// The release keys of a tenant: both, because a namespace is an object of the whole cluster.
@@ -498,6 +480,34 @@ impl Drop for Site {
             }
         }
     }
+}
+
+/// A version of an application, good for a day, without anything special.
+pub(crate) fn plan(app: &AppId, counter: u64) -> Plan {
+    Plan {
+        app: app.clone(),
+        version: format!("1.0.{counter}"),
+        counter,
+        floor: 0,
+        not_after: clock::now().plus(DAY_SECONDS),
+        parameters: Vec::new(),
+        ignore: Vec::new(),
+        adopt: Adopt::Never,
+        max_deletes: None,
+        affects_link: false,
+    }
+}
+
+/// A bundle of these manifests with these signatures. Objects that name no namespace are in the tenant's.
+pub(crate) fn build(fleet: &FleetId, plan: &Plan, manifests: &str, signers: &[PathBuf]) -> Result<Bundle> {
+    let texts = [SourceText { name: fleet.to_string(), text: manifests.to_owned() }];
+    let namespace = plan.app.tenant.clone();
+    let rules = Rules { namespace, cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
+    let mut bundle = Bundle::new(&release::build(plan, manifest::parse(&texts, &rules)?.objects)?)?;
+    for path in signers {
+        bundle.sign(fleet, &keys::load_signing_key(path)?.key)?;
+    }
+    Ok(bundle)
 }
 
 /// Status, reason and message of a condition of a cluster.

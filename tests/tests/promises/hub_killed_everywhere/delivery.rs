@@ -6,27 +6,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use edgefleet::{
-    bundle::Bundle,
-    clock,
-    hub::Hub,
-    manifest::{self, Rules},
-    release::{self, Plan},
-    source::SourceText,
-};
-use fleet_broker::{
-    keys,
-    resources::{Cluster, Revision},
-};
-use protocol::{
-    documents::Adopt,
-    ids::{AppId, FleetId, Name},
-};
+use edgefleet::{bundle::Bundle, hub::Hub};
+use fleet_broker::resources::{Cluster, Revision};
+use protocol::ids::{AppId, FleetId};
 use serde_json::json;
 use tests::FLEET_TENANT;
 
-/// How long bundles are good for.
-const DAY_SECONDS: u64 = 24 * 60 * 60;
+use crate::{
+    harness::{build, plan},
+    manifests::greeting,
+};
 
 /// The one application.
 #[derive(Debug)]
@@ -103,33 +92,9 @@ impl Delivery {
     }
 
     fn build(&self, version: u64) -> Result<Bundle> {
-        let plan = Plan {
-            app: self.app.clone(),
-            version: format!("1.0.{version}"),
-            counter: version,
-            floor: 0,
-            not_after: clock::now().plus(DAY_SECONDS),
-            parameters: Vec::new(),
-            ignore: Vec::new(),
-            adopt: Adopt::Never,
-            max_deletes: None,
-            affects_link: false,
-        };
-        let text = format!(
-            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {FLEET_TENANT}}}\n---\n\
-             apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: web}}\ndata: {{life: '{version}'}}\n"
-        );
-        let rules = Rules {
-            namespace: Name::new(FLEET_TENANT)?,
-            cluster_scoped: BTreeSet::new(),
-            plaintext_secrets: false,
-        };
-        let objects = manifest::parse(&[SourceText { name: "web".to_owned(), text }], &rules)?.objects;
-        let mut bundle = Bundle::new(&release::build(&plan, objects)?)?;
-        // Both, because a namespace is an object of the whole cluster.
-        for key in ["release-1.key", "release-2.key"] {
-            bundle.sign(&self.fleet, &keys::load_signing_key(&self.keys.join(key))?.key)?;
-        }
-        Ok(bundle)
+        let manifests = greeting(FLEET_TENANT, &format!("life-{version}"));
+        // Both keys, because a namespace is an object of the whole cluster.
+        let signers = ["release-1.key", "release-2.key"].map(|key| self.keys.join(key));
+        build(&self.fleet, &plan(&self.app, version), &manifests, &signers)
     }
 }
