@@ -11,6 +11,7 @@ use apimachinery::selector::METADATA_FIELDS;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
+use serde::Serialize;
 use serde_json::Value;
 
 mod application;
@@ -170,6 +171,13 @@ impl Kind {
         &DEFINITIONS[&self]
     }
 }
+
+/// What the hub itself says of an object, as its kind's type has it.
+pub trait Status: Serialize + std::fmt::Debug {}
+
+impl Status for ApplicationStatus {}
+impl Status for AssignmentStatus {}
+impl Status for ClusterStatus {}
 
 /// What is served of a kind, ready to use.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Puts statuses and events into the registry.
 
-use serde_json::json;
-
 use super::{ACTOR, Controller};
 use crate::{
     clock,
@@ -60,15 +58,15 @@ pub fn show_one(transaction: &mut Transaction<'_>, effect: Effect) -> Result<(),
     match effect {
         Effect::ClusterStatus(id, status) => {
             let key = ObjectKey::new(Kind::Cluster, "", id.as_str());
-            transaction.update_status(&key, json!(status)).map(drop)
+            transaction.update_status(&key, &*status).map(drop)
         }
         Effect::ApplicationStatus(id, status) => {
             let key = ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str());
-            transaction.update_status(&key, json!(status)).map(drop)
+            transaction.update_status(&key, &*status).map(drop)
         }
         Effect::Assignment(app, cluster, Some(shown)) => {
             let (key, (labels, status)) = (assignment_key(&app, &cluster), *shown);
-            transaction.project(Projection { key, labels, status: json!(status) }).map(drop)
+            transaction.project(Projection { key, labels, status }).map(drop)
         }
         Effect::Assignment(app, cluster, None) => {
             transaction.unproject(&assignment_key(&app, &cluster));

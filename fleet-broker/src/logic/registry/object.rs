@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use crate::resources::Kind;
+use crate::resources::{Kind, Status};
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +43,8 @@ impl fmt::Display for ObjectKey {
 #[derive(Clone, Debug)]
 pub struct Object {
     version: u64,
-    metadata: Metadata,
+    /// A change of the status alone leaves it as it is.
+    metadata: Arc<Metadata>,
     text: Box<RawValue>,
 }
 
@@ -82,8 +84,8 @@ impl Object {
     /// The object at a version, which is written into its metadata.
     pub(super) fn at(version: u64, mut value: Value) -> Object {
         value["metadata"]["resourceVersion"] = json!(version.to_string());
-        let text = to_raw_value(&value).expect("a value is JSON");
-        Object { version, metadata: Metadata::of(&value["metadata"]), text }
+        let text = raw(&value);
+        Object { version, metadata: Arc::new(Metadata::of(&value["metadata"])), text }
     }
 
     /// The object as it was stored: its text, unless that says another version.
@@ -91,10 +93,26 @@ impl Object {
         let said = |metadata: &Value| metadata["resourceVersion"].as_str()?.parse().ok();
         match serde_json::from_str::<Stored>(text.get()) {
             Ok(Stored { metadata }) if said(&metadata) == Some(version) => {
-                Object { version, metadata: Metadata::of(&metadata), text }
+                Object { version, metadata: Arc::new(Metadata::of(&metadata)), text }
             }
             Ok(_) | Err(_) => Object::at(version, serde_json::from_str(text.get()).expect("it is JSON")),
         }
+    }
+
+    /// The object with another status, at a version; none if it has this status already. Its text is read no further
+    /// than to where the parts stand: statuses are most of what a hub writes.
+    pub(super) fn with_status(&self, version: u64, status: &impl Status) -> Option<Object> {
+        let mut parts = parts(self.text());
+        let status = raw(status);
+        if parts.get("status").map(|old| old.get()) == Some(status.get()) {
+            return None;
+        }
+        let mut metadata = parts.get("metadata").map(|metadata| self::parts(metadata.get()))?;
+        let version_text = raw(&version.to_string());
+        metadata.insert("resourceVersion", &version_text);
+        let metadata = raw(&metadata);
+        parts.extend([("metadata", &*metadata), ("status", &*status)]);
+        Some(Object { version, metadata: Arc::clone(&self.metadata), text: raw(&parts) })
     }
 
     /// The version of its last change.
@@ -159,6 +177,12 @@ impl Object {
         self.value()["metadata"]["annotations"].get(key)?.as_str().map(str::to_owned)
     }
 
+    /// Whether it has these labels and no others.
+    pub(super) fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        let is_there = |(key, value): (&String, &String)| self.label(key) == Some(value);
+        self.metadata.labels.len() == labels.len() && labels.iter().all(is_there)
+    }
+
     /// Whether another object has the same labels.
     pub fn is_labelled_as(&self, other: &Object) -> bool {
         self.metadata.labels == other.metadata.labels
@@ -183,6 +207,15 @@ impl Object {
         let annotated: Annotated<'_> = serde_json::from_str(self.text()).expect("it has metadata");
         annotated.metadata.annotations.map(RawValue::get)
     }
+}
+
+/// The fields of an object in JSON, each as its text.
+fn parts(json: &str) -> BTreeMap<&str, &RawValue> {
+    serde_json::from_str(json).expect("what is stored has the fields of its type")
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("what has fields for keys is JSON")
 }
 
 /// A string in JSON; what is beside the way to it is only skipped.

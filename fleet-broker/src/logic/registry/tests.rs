@@ -5,7 +5,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::resources::API_VERSION;
+use crate::resources::{API_VERSION, AssignmentState, AssignmentStatus, ClusterStatus};
 
 const UID: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -26,6 +26,10 @@ fn cluster(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     });
     change(&mut value);
     value
+}
+
+fn status(agent: &str) -> ClusterStatus {
+    ClusterStatus { agent: Some(agent.to_owned()), ..ClusterStatus::default() }
 }
 
 /// Does one operation and applies it.
@@ -273,7 +277,7 @@ fn a_transaction_sees_itself_and_nobody_else_does() {
     transaction
         .create(Kind::Cluster, "", cluster("tower-c", |_| ()), &options(FieldValidation::Strict), UID)
         .unwrap();
-    transaction.update_status(&key("tower-c"), json!({"agent": "1"})).unwrap();
+    transaction.update_status(&key("tower-c"), &status("1")).unwrap();
     transaction.delete(&key("tower-a"), &Preconditions::default()).unwrap();
     assert!(transaction.get(&key("tower-a")).is_none());
     assert_eq!(transaction.get(&key("tower-c")).unwrap().version(), 104);
@@ -321,7 +325,7 @@ fn the_log_is_bounded_and_says_when_it_ends() {
     assert_eq!(codes(&registry, 103).unwrap_err(), 504, "in the future");
     for round in 0..watch::LOG_MAX_LEN {
         let mut transaction = registry.begin(now(), "tester");
-        transaction.update_status(&key("tower-a"), json!({"agent": round.to_string()})).unwrap();
+        transaction.update_status(&key("tower-a"), &status(&round.to_string())).unwrap();
         let changes = transaction.finish();
         registry.apply(changes);
     }
@@ -357,29 +361,61 @@ fn pages_follow_each_other() {
 
 #[test]
 fn projections_are_the_same_objects_whoever_makes_them() {
-    let projection = |state: &str| Projection {
-        key: ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a"),
-        labels: BTreeMap::from([("stage".to_owned(), "prod".to_owned())]),
-        status: json!({"cluster": "tower-a", "application": "gateway", "bundle": "gateway-1.0.0", "state": state}),
+    let key = ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a");
+    let projection = |stage: &str, state| Projection {
+        key: key.clone(),
+        labels: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
+        status: AssignmentStatus {
+            cluster: "tower-a".to_owned(),
+            application: "gateway".to_owned(),
+            bundle: "gateway-1.0.0".to_owned(),
+            state,
+            conditions: Vec::new(),
+            worst_object: None,
+            message: None,
+            preview: None,
+            since: None,
+        },
     };
     let mut registry = registry();
-    let first = write(&mut registry, |transaction| transaction.project(projection("Pending"))).unwrap();
-    let same = write(&mut registry, |transaction| transaction.project(projection("Pending"))).unwrap();
+    let mut project = |stage, state| {
+        write(&mut registry, |transaction| transaction.project(projection(stage, state))).unwrap()
+    };
+    let first = project("prod", AssignmentState::Pending);
+    let same = project("prod", AssignmentState::Pending);
     assert_eq!((first.version(), same.version()), (103, 103), "nothing new");
-    let next = write(&mut registry, |transaction| transaction.project(projection("Updated"))).unwrap();
+    let next = project("prod", AssignmentState::Updated);
     assert_eq!((next.version(), next.uid()), (104, first.uid()));
-    assert_eq!(next.label("stage"), Some("prod"));
-    assert!(write(&mut registry, |transaction| transaction.project(projection("Fine"))).is_err());
+    assert_eq!((next.label("stage"), &*next.field("status.state")), (Some("prod"), "Updated"));
+    let moved = project("test", AssignmentState::Updated);
+    assert_eq!((moved.version(), moved.label("stage")), (105, Some("test")));
     write(&mut registry, |transaction| {
-        transaction.unproject(&projection("").key);
-        transaction.unproject(&projection("").key);
+        transaction.unproject(&key);
+        transaction.unproject(&key);
         Ok(())
     })
     .unwrap();
-    assert_eq!((registry.version(), registry.count(Kind::Assignment)), (105, 0));
+    assert_eq!((registry.version(), registry.count(Kind::Assignment)), (106, 0));
     let events = registry.events(Kind::Assignment, &Filter::default(), 102).unwrap();
     let types: Vec<_> = events.iter().map(|event| event.event_type).collect();
-    assert_eq!(types, [EventType::Added, EventType::Modified, EventType::Deleted]);
+    assert_eq!(types, [EventType::Added, EventType::Modified, EventType::Modified, EventType::Deleted]);
+}
+
+#[test]
+fn a_status_of_the_hubs_own_changes_nothing_else() {
+    let mut registry = registry();
+    let before = registry.get(&key("tower-a")).unwrap().value();
+    let mut put = |agent| {
+        write(&mut registry, |transaction| transaction.update_status(&key("tower-a"), &status(agent)))
+            .unwrap()
+    };
+    let (first, same, next) = (put("1"), put("1"), put("2"));
+    assert_eq!((first.version(), same.version(), next.version()), (103, 103, 104));
+    let mut expected = before;
+    expected["metadata"]["resourceVersion"] = json!("104");
+    expected["status"] = json!({"agent": "2"});
+    assert_eq!(next.value(), expected);
+    assert_eq!((next.generation(), next.label("stage")), (1, Some("prod")));
 }
 
 #[test]

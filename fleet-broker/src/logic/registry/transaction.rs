@@ -13,7 +13,7 @@ use super::failure::{self, Failure};
 use super::managed::{self, undeclared};
 use super::record::Told;
 use super::{Change, OBJECTS_MAX, Object, ObjectKey, PROJECTIONS_MAX, Patch, Registry};
-use crate::resources::{API_VERSION, FieldError, Kind};
+use crate::resources::{API_VERSION, AssignmentStatus, FieldError, Kind, Status};
 
 /// Longest prefix that `generateName` takes, so that the name made of it is a name: the API server's limit.
 const GENERATE_NAME_MAX_LEN: usize = 58;
@@ -84,7 +84,7 @@ pub struct Projection {
     /// By which it is selected.
     pub labels: BTreeMap<String, String>,
     /// All it says.
-    pub status: Value,
+    pub status: AssignmentStatus,
 }
 
 impl<'a> Transaction<'a> {
@@ -162,7 +162,7 @@ impl<'a> Transaction<'a> {
             let error = FieldError::invalid("metadata.resourceVersion", "0", why);
             return Err(failure::invalid(key.kind, &key.name, &[error]));
         }
-        self.update(key, part, &old, body, Some(options), Origin::Body)
+        self.update(key, part, &old, body, options, Origin::Body)
     }
 
     /// Changes an object, or its status, as a patch says.
@@ -179,7 +179,7 @@ impl<'a> Transaction<'a> {
         let old = self.existing(key)?;
         let body = patch.apply(&old.value())?;
         let text = patch.text();
-        self.update(key, part, &old, body, Some(options), Origin::Patch(&text))
+        self.update(key, part, &old, body, options, Origin::Patch(&text))
     }
 
     /// Applies what a manager declares of an object (KEP-555), which creates it if it is not there. Says whether it
@@ -228,12 +228,22 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// A Status: not there, or not the status of its kind.
-    pub fn update_status(&mut self, key: &ObjectKey, status: Value) -> Result<Arc<Object>, Failure> {
+    pub fn update_status(&mut self, key: &ObjectKey, status: &impl Status) -> Result<Arc<Object>, Failure> {
         let old = self.existing(key)?;
-        let mut body = old.value();
-        body["status"] = status;
-        let written = self.update(key, Part::Status, &old, body, None, Origin::Body)?;
-        Ok(written.object)
+        self.put_status(key.clone(), &old, status)
+    }
+
+    /// What has the type of its kind's status is not checked as a client's is. Who wrote it is not kept either: it would
+    /// say the same in every object, and cost more than the status.
+    fn put_status(
+        &mut self,
+        key: ObjectKey,
+        old: &Arc<Object>,
+        status: &impl Status,
+    ) -> Result<Arc<Object>, Failure> {
+        let Some(object) = old.with_status(self.next_version(), status) else { return Ok(Arc::clone(old)) };
+        debug_assert!(is_admitted(key.kind, &object), "a client could not have written {key}: {status:?}");
+        self.keep(key, object)
     }
 
     /// Deletes an object, or marks it as deleted while it has finalizers.
@@ -266,8 +276,10 @@ impl<'a> Transaction<'a> {
     pub fn project(&mut self, projection: Projection) -> Result<Arc<Object>, Failure> {
         let Projection { key, labels, status } = projection;
         let old = self.get(&key).cloned();
-        if old.is_none() {
-            self.check_room(&key, PROJECTIONS_MAX)?;
+        match &old {
+            Some(old) if old.has_labels(&labels) => return self.put_status(key, old, &status),
+            Some(_) => {}
+            None => self.check_room(&key, PROJECTIONS_MAX)?,
         }
         let created =
             old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().to_owned());
@@ -282,16 +294,9 @@ impl<'a> Transaction<'a> {
                 "generation": 1,
                 "labels": labels,
             },
-            "status": status,
         });
-        let (mut value, _) = admit(key.kind, body, None, FieldValidation::Strict, Origin::Body)?;
-        if let Some(old) = old {
-            value["metadata"]["resourceVersion"] = json!(old.version().to_string());
-            if value == old.value() {
-                return Ok(old);
-            }
-        }
-        self.stage(key, value)
+        let bare = Object::at(self.next_version(), body);
+        self.put_status(key, &Arc::new(bare), &status)
     }
 
     /// Removes an object that the hub made itself; nothing happens if there is none.
@@ -301,15 +306,13 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Without `options` the hub itself writes: strictly, and owning nothing. Who wrote a status of its own making
-    /// would say the same in every object, and cost more than the status.
     fn update(
         &mut self,
         key: &ObjectKey,
         part: Part,
         old: &Arc<Object>,
         mut body: Value,
-        options: Option<&WriteOptions>,
+        options: &WriteOptions,
         origin: Origin<'_>,
     ) -> Result<Written, Failure> {
         check_type(key.kind, &mut body)?;
@@ -319,11 +322,9 @@ impl<'a> Transaction<'a> {
             Part::Main => main_part(key.kind, &before, body),
             Part::Status => status_part(before.clone(), &body),
         };
-        let validation = options.map_or(FieldValidation::Strict, |options| options.validation);
-        let (mut value, warnings) = admit(key.kind, merged, Some(&before), validation, origin)?;
-        if let Some(WriteOptions { manager, .. }) = options {
-            value = managed::track(key.kind, part, Some(&before), &value, manager, &self.timestamp())?;
-        }
+        let WriteOptions { validation, manager } = options;
+        let (value, warnings) = admit(key.kind, merged, Some(&before), *validation, origin)?;
+        let value = managed::track(key.kind, part, Some(&before), &value, manager, &self.timestamp())?;
         self.put(key, old, &before, value, warnings)
     }
 
@@ -376,8 +377,12 @@ impl<'a> Transaction<'a> {
     }
 
     fn stage(&mut self, key: ObjectKey, value: Value) -> Result<Arc<Object>, Failure> {
-        let object = Arc::new(Object::at(self.next_version(), value));
+        self.keep(key, Object::at(self.next_version(), value))
+    }
+
+    fn keep(&mut self, key: ObjectKey, object: Object) -> Result<Arc<Object>, Failure> {
         check_size(&object)?;
+        let object = Arc::new(object);
         self.record(key, Some(Arc::clone(&object)));
         Ok(object)
     }
@@ -418,6 +423,12 @@ impl Preconditions {
         check("UID", &self.uid, object.uid())?;
         check("ResourceVersion", &self.resource_version, &object.version().to_string())
     }
+}
+
+/// Whether an object that the hub made is as one that a client wrote.
+fn is_admitted(kind: Kind, object: &Object) -> bool {
+    let admitted = admit(kind, object.value(), None, FieldValidation::Strict, Origin::Body);
+    admitted.is_ok_and(|(value, _)| value == object.value())
 }
 
 fn set_namespace(kind: Kind, metadata: &mut Value, namespace: &str) -> Result<(), Failure> {
