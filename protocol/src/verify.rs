@@ -5,13 +5,13 @@ use std::{ops::Deref, sync::Arc};
 
 use crate::{
     codec::{self, DecodeError},
-    cose::{Binding, Envelope, EnvelopeError},
+    cose::{self, Binding, Envelope, EnvelopeError},
     documents::{
         Ack, Acks, CarryHead, ContentError, Desired, DesiredRelease, Document, DocumentType, Head, Hello,
         Release, ReleaseRole, Report, Root, Want,
     },
     ids::{ClusterId, Digest, FleetId, KeyId},
-    keys::PublicKey,
+    keys::{PublicKey, SigningKey},
     time::UnixSeconds,
     together::Together,
 };
@@ -270,6 +270,33 @@ impl Trust {
     ) -> Result<Verified<T>, VerifyError> {
         let keys = self.root.keys_of(&self.root.director.keys);
         single(&self.root.fleet, cluster, &keys, bytes)
+    }
+
+    /// Signs a document as the director, and takes it as its cluster will: of what was signed here with a director's key
+    /// the signature need not be verified, which would cost more than all else about it.
+    ///
+    /// # Errors
+    /// When its cluster would not believe it.
+    pub fn direct<T: ByDirector + PartialEq>(
+        &self,
+        key: &SigningKey,
+        document: T,
+    ) -> Result<(Vec<u8>, Verified<T>), VerifyError> {
+        let (what, cluster) = (T::TYPE.name(), document.cluster());
+        document.check().map_err(|source| VerifyError::Content { what, source })?;
+        let binding = Binding { kind: T::TYPE, fleet: &self.root.fleet, cluster: Some(cluster) };
+        let bytes = cose::sign_one(binding, &codec::encode(&document), key);
+        within_limit::<T>(&bytes)?;
+        let signer = key.public().id();
+        if !self.root.director.keys.contains(&signer) {
+            return Err(VerifyError::Signatures { what, threshold: 1, named: vec![signer] });
+        }
+        let digest = Digest::of(&bytes);
+        let verified = Verified { document: Arc::new(document), digest, signers: vec![signer] };
+        debug_assert!(
+            self.director(verified.cluster(), &bytes).is_ok_and(|read: Verified<T>| read == verified)
+        );
+        Ok((bytes, verified))
     }
 
     /// Checks an acknowledgement for `cluster`, signed by itself or together with those of others.

@@ -10,6 +10,7 @@ use protocol::{
     order::{Held, Order},
     time::{Now, UnixSeconds},
     topics::Downward,
+    verify::VerifyError,
 };
 use serde::Serialize;
 
@@ -61,15 +62,12 @@ impl Fleet {
             remove,
             policy: None,
         };
-        desired.check().map_err(|error| error.to_string())?;
         let since = |release: &DesiredRelease| {
             let same = last.filter(|last| last.desired.release_of(&release.app) == Some(release));
             (release.app.clone(), same.and_then(|last| last.since(&release.app)).unwrap_or(order))
         };
         let since = desired.releases.iter().map(since).collect();
-        let bytes = self.sign(Desired::TYPE, id, &desired);
-        // What is checked as the cluster will check it is what is kept.
-        let desired = self.trust.director(id, &bytes).map_err(|error| chain(&error))?;
+        let (bytes, desired) = self.trust.direct(&self.director, desired).map_err(|error| problem(&error))?;
         let stored =
             Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
         let mut stores = vec![stored];
@@ -160,6 +158,14 @@ impl Fleet {
     }
 }
 
+/// Why there is no such document, as whoever decides on applications says it.
+fn problem(error: &VerifyError) -> String {
+    match error {
+        VerifyError::Content { source, .. } => source.to_string(),
+        _ => chain(error),
+    }
+}
+
 impl Cluster {
     /// Whether an operator holds the cluster at `time`.
     pub(super) fn is_held(&self, time: UnixSeconds) -> bool {
@@ -185,7 +191,7 @@ fn merge(cluster: &Cluster, edits: &[Edit]) -> (Vec<DesiredRelease>, Vec<AppId>)
         match edit {
             Edit::Install(release) => {
                 remove.retain(|app| app != &release.app);
-                releases.insert(release.app.clone(), release.clone());
+                releases.insert(release.app.clone(), DesiredRelease::clone(release));
             }
             Edit::Remove(app) => {
                 releases.remove(app);
