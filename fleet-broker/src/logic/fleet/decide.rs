@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use protocol::{
@@ -15,7 +16,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Application, Document, DocumentKind, Effect, Fleet, Release, chain,
+    Application, Cluster, Document, DocumentKind, Effect, Fleet, FreezeRecord, Release, chain,
     placement::Placement,
     rollout::{self, Change, Decision, Frozen, View, Waits},
 };
@@ -31,7 +32,7 @@ type Edits = BTreeMap<ClusterId, Vec<Edit>>;
 /// One change of what a cluster is told.
 #[derive(Debug, Clone)]
 pub(super) enum Edit {
-    Install(DesiredRelease),
+    Install(Arc<DesiredRelease>),
     Remove(AppId),
 }
 
@@ -42,6 +43,20 @@ impl Edit {
             Self::Remove(app) => app,
         }
     }
+}
+
+/// What follows for one cluster.
+enum Step<'a> {
+    /// Nothing, or nothing yet.
+    None,
+    /// Its agent did not say that it knows what it would be told.
+    Unread,
+    /// Nothing, for a freeze.
+    Frozen(&'a str, &'a FreezeRecord),
+    /// It is told to run this.
+    Install(&'a Arc<DesiredRelease>),
+    /// It is told to remove the application.
+    Remove,
 }
 
 /// What was taken from clusters so far: many small removals are one large one.
@@ -84,18 +99,30 @@ impl Fleet {
         for id in ids {
             let last = self.under_way.remove(id);
             let Some(application) = self.applications.get(id) else { continue };
-            let (decision, change) = match self.change(now, id, application) {
-                Err((waits, reason)) => (Decision::Hold { reason, waits }, Change::default()),
-                Ok(change) => (rollout::advance(&change, self.view(id, application, &change)), change),
-            };
-            if let Decision::Promote { approved, .. } = &decision {
-                removals.extend(self.removals_after(id, application, &change, *approved));
-                self.promote(id, change, last.as_ref(), &mut edits);
+            let decision = match last {
                 // What goes on was decided, and said, when it began.
-                if last.is_some() {
-                    continue;
-                }
-            }
+                Some(last) => match self.rest(now, id, application, last) {
+                    Ok(install) => {
+                        self.promote(id, install, &mut edits);
+                        continue;
+                    }
+                    Err((waits, reason)) => Decision::Hold { reason, waits },
+                },
+                None => match self.change(now, id, application) {
+                    Err((waits, reason)) => Decision::Hold { reason, waits },
+                    Ok(change) => {
+                        let decision = rollout::advance(&change, self.view(id, application, &change));
+                        if let Decision::Promote { approved, .. } = &decision {
+                            removals.extend(self.removals_after(id, application, &change, *approved));
+                            for cluster in change.remove {
+                                edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
+                            }
+                            self.promote(id, change.install, &mut edits);
+                        }
+                        decision
+                    }
+                },
+            };
             effects.extend(self.tell_decision(id, &decision));
             self.decisions.insert(id.clone(), decision);
         }
@@ -105,21 +132,15 @@ impl Fleet {
         }
     }
 
-    /// What clusters are told of a change now: all that lose the application, and of those that get it the next after
-    /// `last`.
-    fn promote(&mut self, id: &AppId, change: Change, last: Option<&ClusterId>, edits: &mut Edits) {
-        for cluster in change.remove {
-            edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
-        }
-        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut install = change.install.range::<ClusterId, _>((after, Bound::Unbounded));
-        let mut told = None;
-        for (cluster, release) in install.by_ref().take(TOLD_AT_ONCE) {
-            edits.entry(cluster.clone()).or_default().push(Edit::Install(release.clone()));
+    /// Tells the first of these clusters now. If there are more, they follow.
+    fn promote(&mut self, id: &AppId, install: BTreeMap<ClusterId, Arc<DesiredRelease>>, edits: &mut Edits) {
+        let (more, mut told) = (install.len() > TOLD_AT_ONCE, None);
+        for (cluster, release) in install.into_iter().take(TOLD_AT_ONCE) {
+            edits.entry(cluster.clone()).or_default().push(Edit::Install(release));
             told = Some(cluster);
         }
-        if let (Some(told), Some(_)) = (told, install.next()) {
-            self.under_way.insert(id.clone(), told.clone());
+        if let Some(told) = told.filter(|_| more) {
+            self.under_way.insert(id.clone(), told);
         }
         // Once it is told, numbers say more than that it was told.
         self.changed.later.insert(id.clone());
@@ -146,40 +167,103 @@ impl Fleet {
 
     /// What clusters were told so far against what they shall run.
     fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, (Waits, String)> {
+        let (release, placement) = self.placement(id, application)?;
+        let mut change = Change::default();
+        for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
+            let wanted = placement.on(&state.labels);
+            change.placed += u64::from(wanted.is_some());
+            match self.step(id, application, wanted, state) {
+                Step::None => {}
+                Step::Unread => change.unread += 1,
+                Step::Frozen(name, freeze) => {
+                    let (name, reason) = (name.to_owned(), freeze.reason.clone());
+                    change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
+                }
+                Step::Install(wanted) => drop(change.install.insert(cluster.clone(), Arc::clone(wanted))),
+                Step::Remove => drop(change.remove.insert(cluster.clone())),
+            }
+        }
+        if !change.install.is_empty() {
+            self.may_install(now, application, release)?;
+        }
+        Ok(change)
+    }
+
+    /// The next clusters after `last` that a change goes on to, and one more if there are any: not more, for to look at
+    /// all of them each time would take longer than to tell them. What else changed meanwhile is decided on after it.
+    fn rest(
+        &self,
+        now: Now,
+        id: &AppId,
+        application: &Application,
+        last: ClusterId,
+    ) -> Result<BTreeMap<ClusterId, Arc<DesiredRelease>>, (Waits, String)> {
+        let (release, placement) = self.placement(id, application)?;
+        self.may_install(now, application, release)?;
+        let after = self.clusters.range((Bound::Excluded(last), Bound::Unbounded));
+        let install = after.filter(|(_, state)| state.accepted).filter_map(|(cluster, state)| {
+            let step = self.step(id, application, placement.on(&state.labels), state);
+            if let Step::Install(wanted) = step { Some((cluster.clone(), Arc::clone(wanted))) } else { None }
+        });
+        Ok(install.take(TOLD_AT_ONCE + 1).collect())
+    }
+
+    fn placement(
+        &self,
+        id: &AppId,
+        application: &Application,
+    ) -> Result<(&Release, Placement), (Waits, String)> {
         if let Some(reason) = self.waits(id, application) {
             return Err((Waits::Recovery, reason));
         }
         let blocked = |reason: String| (Waits::Blocked, reason);
         let release = self.release_for(id, application).map_err(blocked)?;
-        let placement = Placement::new(id, application, release).map_err(blocked)?;
-        let removes = application.spec.placement.on_unmatch == OnUnmatch::Remove;
-        let mut change = Change::default();
-        for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
-            let (told, wanted) = (state.told(id), placement.on(&state.labels));
-            change.placed += u64::from(wanted.is_some());
-            let changes = if wanted.is_some() { told != wanted } else { removes && told.is_some() };
-            change.unread += u64::from(!changes && wanted.is_some_and(|wanted| state.unlearned(wanted)));
-            // Of one that was not met it is not known what it runs: it is told once it said so.
-            if !changes || !self.has_met(state) {
-                continue;
-            }
-            if let Some((name, freeze)) = self.frozen(id, &state.labels) {
-                let (name, reason) = (name.clone(), freeze.reason.clone());
-                change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
-            } else if wanted.is_some_and(|wanted| !state.reads(wanted)) {
-                change.unread += 1;
-            } else if let Some(wanted) = wanted {
-                change.install.insert(cluster.clone(), wanted.clone());
-            } else {
-                change.remove.insert(cluster.clone());
-            }
+        Ok((release, Placement::new(id, application, release).map_err(blocked)?))
+    }
+
+    /// What follows for a cluster that shall run `wanted`, or nothing.
+    fn step<'a>(
+        &'a self,
+        id: &AppId,
+        application: &Application,
+        wanted: Option<&'a Arc<DesiredRelease>>,
+        state: &Cluster,
+    ) -> Step<'a> {
+        let told = state.told(id);
+        let changes = match wanted {
+            Some(wanted) => told != Some(&**wanted),
+            None => application.spec.placement.on_unmatch == OnUnmatch::Remove && told.is_some(),
+        };
+        if !changes && wanted.is_some_and(|wanted| state.unlearned(wanted)) {
+            return Step::Unread;
         }
+        // Of one that was not met it is not known what it runs: it is told once it said so.
+        if !changes || !self.has_met(state) {
+            return Step::None;
+        }
+        if let Some((name, freeze)) = self.frozen(id, &state.labels) {
+            return Step::Frozen(name, freeze);
+        }
+        match wanted {
+            Some(wanted) if state.reads(wanted) => Step::Install(wanted),
+            Some(_) => Step::Unread,
+            None => Step::Remove,
+        }
+    }
+
+    /// A release that has expired is not newly installed.
+    fn may_install(
+        &self,
+        now: Now,
+        application: &Application,
+        release: &Release,
+    ) -> Result<(), (Waits, String)> {
         let not_after = release.verified.not_after;
-        if not_after < now.wall && !change.install.is_empty() {
-            let bundle = &application.spec.bundle;
-            return Err(blocked(format!("bundle {bundle} expired at {not_after}: have it signed anew")));
+        if now.wall <= not_after {
+            return Ok(());
         }
-        Ok(change)
+        let bundle = &application.spec.bundle;
+        Err((Waits::Blocked, format!("bundle {bundle} expired at {not_after}: have it signed anew")))
     }
 
     fn release_for(&self, id: &AppId, application: &Application) -> Result<&Release, String> {

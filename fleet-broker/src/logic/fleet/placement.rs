@@ -1,6 +1,6 @@
 //! Which clusters an application goes to, and how it is set on each.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use apimachinery::selector::{LabelSelector, Selector};
 use protocol::{
@@ -72,9 +72,9 @@ impl Selection {
 #[derive(Debug)]
 pub(super) struct Placement {
     selection: Selection,
-    everywhere: DesiredRelease,
+    everywhere: Arc<DesiredRelease>,
     /// One for each override.
-    overrides: Vec<DesiredRelease>,
+    overrides: Vec<Arc<DesiredRelease>>,
 }
 
 impl Placement {
@@ -90,12 +90,12 @@ impl Placement {
             values: values.clone(),
             ..everywhere.clone()
         };
-        let overrides = selection.overrides.iter().map(|(_, values)| set(values)).collect();
-        Ok(Self { selection, everywhere, overrides })
+        let overrides = selection.overrides.iter().map(|(_, values)| Arc::new(set(values))).collect();
+        Ok(Self { selection, everywhere: Arc::new(everywhere), overrides })
     }
 
     /// What a cluster with these labels shall run; none if it is not selected.
-    pub(super) fn on(&self, labels: &BTreeMap<String, String>) -> Option<&DesiredRelease> {
+    pub(super) fn on(&self, labels: &BTreeMap<String, String>) -> Option<&Arc<DesiredRelease>> {
         let first = || self.selection.override_of(labels);
         self.selection
             .selects(labels)

@@ -1,6 +1,9 @@
 //! How far a change may go now. Waves will live in [`advance`]; for now it promotes to every match at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use protocol::{documents::DesiredRelease, ids::ClusterId};
 
@@ -16,7 +19,7 @@ pub struct Change {
     /// Clusters it is placed on now, changed or not.
     pub placed: u64,
     /// Clusters that shall run something else, and what.
-    pub install: BTreeMap<ClusterId, DesiredRelease>,
+    pub install: BTreeMap<ClusterId, Arc<DesiredRelease>>,
     /// Clusters that shall no longer run it.
     pub remove: BTreeSet<ClusterId>,
     /// Clusters whose agents did not say that they know what they would be told.
@@ -71,10 +74,8 @@ pub enum Decision {
         /// The same, in one word.
         waits: Waits,
     },
-    /// The change goes to these clusters.
+    /// The change goes to its clusters.
     Promote {
-        /// Where to.
-        clusters: BTreeSet<ClusterId>,
         /// Why now.
         reason: String,
         /// Whether it took an approval, which is used up by it.
@@ -111,10 +112,10 @@ pub fn advance(change: &Change, view: View) -> Decision {
     if let Some(reason) = needed.filter(|_| !view.approved) {
         return Decision::Hold { reason, waits: Waits::Approval };
     }
-    let clusters: BTreeSet<ClusterId> = change.install.keys().chain(&change.remove).cloned().collect();
-    if !clusters.is_empty() {
-        let reason = format!("{} at once", many(clusters.len() as u64, "cluster changes", "clusters change"));
-        return Decision::Promote { clusters, reason, approved };
+    let clusters = change.install.len() + change.remove.len();
+    if clusters > 0 {
+        let reason = format!("{} at once", many(clusters as u64, "cluster changes", "clusters change"));
+        return Decision::Promote { reason, approved };
     }
     if let Some(Frozen { clusters, name, reason }) = &change.frozen {
         let what = many(*clusters, "cluster waits", "clusters wait");
