@@ -30,7 +30,8 @@ use crate::{
             Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
             FreezeRecord, HoldRecord, messages, recovery::Standing,
         },
-        registry::{Change, Object, ObjectKey},
+        occurrence::Occurrence,
+        registry::{Change, EVENTS_MAX, Object, ObjectKey},
     },
     pki::CertificateAuthority,
     presented::OwnCertificate,
@@ -54,6 +55,9 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Events handled as one: one commit, one transaction of statuses.
 const BATCH: usize = 256;
+
+/// Events told at once: whoever speaks to the hub waits for no more than these.
+const TOLD_AT_ONCE: usize = 512;
 
 /// Registry changes read at once.
 const CHANGES: usize = 1024;
@@ -126,6 +130,8 @@ pub(crate) struct Controller {
     pub(crate) admitted: Admitted,
     pub(crate) started: Instant,
     pub(crate) seen: u64,
+    /// What happened and is to be told. While a change goes on to more clusters it waits: those come first.
+    pub(crate) untold: Vec<Occurrence>,
 }
 
 /// A message to be acknowledged, or a question to be answered, once what it caused is durable.
@@ -183,13 +189,16 @@ impl Controller {
                     self.fleet_event(Event::Tick, &mut batch);
                     self.expire_events().await;
                 }
-                () = std::future::ready(()), if self.fleet.has_more() => {}
+                () = std::future::ready(()), if self.fleet.has_more() || !self.untold.is_empty() => {}
             }
             if self.fleet.has_more() {
                 self.fleet_event(Event::More, &mut batch);
             }
             self.settle(&mut batch);
             self.carry_out(batch).await?;
+        }
+        if !self.untold.is_empty() {
+            self.hub.commit(ACTOR, std::mem::take(&mut self.untold), Vec::new()).await?;
         }
         self.transport.stop().await;
         Ok(())
@@ -360,8 +369,7 @@ impl Controller {
     /// Stores everything at once, then sends, then shows, then acknowledges.
     async fn carry_out(&mut self, batch: Batch) -> Result<(), StoreError> {
         let Batch { mut writes, effects, waiting } = batch;
-        let mut shown = Vec::new();
-        let (mut sent, mut occurred) = (Vec::new(), Vec::new());
+        let (mut sent, mut shown) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Store(documents) => writes.extend(documents.into_iter().map(write_of)),
@@ -369,14 +377,15 @@ impl Controller {
                 Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Assignment(..) => {
                     shown.push(effect);
                 }
-                Effect::Occurred(occurrence) => occurred.push(occurrence),
+                Effect::Occurred(occurrence) => self.untold.push(occurrence),
             }
         }
         let recovers = |write: &Write| matches!(write, Write::PutDocument { kind, .. } if *kind == DocumentKind::Recovery.name());
         if writes.iter().any(recovers) {
             self.log_standing();
         }
-        // Events are never a commit of their own: what happened is told with the documents it came of, else with the
+        let mut occurred = self.to_tell();
+        // Events are seldom a commit of their own: what happened is told with the documents it came of, else with the
         // statuses.
         if !writes.is_empty() {
             self.hub.commit(ACTOR, std::mem::take(&mut occurred), writes).await?;
@@ -397,6 +406,13 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    /// What is to be told now of what happened.
+    fn to_tell(&mut self) -> Vec<Occurrence> {
+        let waits = self.fleet.has_more() && self.untold.len() < EVENTS_MAX;
+        let now = if waits { 0 } else { self.untold.len().min(TOLD_AT_ONCE) };
+        self.untold.drain(..now).collect()
     }
 
     /// Says in the log that the hub is in another life, and what it waits for.

@@ -235,6 +235,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         admitted,
         started: started(),
         seen: 0,
+        untold: Vec::new(),
     };
     let (stop_fleet, fleet_stopped) = oneshot::channel();
     let fleet = tokio::spawn(controller.run(events, questions, fleet_stopped));
