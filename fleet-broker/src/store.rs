@@ -31,6 +31,9 @@ const BATCH_MAX_LEN: usize = 256;
 pub const BLOB_MAX_LEN: usize = 32 * 1024 * 1024;
 /// How hard blobs are compressed: they go over thin links again and again, yet an upload must not block others.
 const BLOB_ZSTD_LEVEL: i32 = 9;
+/// Pages of the log after which they go into the database (16 MB): a page that changes often is copied and flushed once
+/// for many changes.
+const CHECKPOINT_PAGES: u32 = 4096;
 /// How long to wait for another process to let go of the database.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -348,6 +351,7 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
              PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; COMMIT;",
         )
         .map_err(open_error)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(open_error)?;
     let found = schema::version(&connection).map_err(open_error)?;
     if found > schema::NEWEST {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: schema::NEWEST });

@@ -25,9 +25,17 @@ pub struct DecodeError {
     source: Malformed,
 }
 
+/// Room for most of what is encoded: to grow into it byte by byte would take longer than to encode it.
+const ROOM: usize = 512;
+
 /// Encodes a value. Every type of this crate encodes: none holds a map with odd keys or a failing serializer.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_cbor::ser::to_vec_packed(value).expect("protocol types encode into memory")
+    let mut bytes = Vec::with_capacity(ROOM);
+    let written = value.serialize(&mut Serializer::new(&mut IoWrite::new(&mut bytes)).packed_format());
+    written.expect("protocol types encode into memory");
+    // Some are kept, by the thousand.
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// Decodes exactly one value from all of `bytes`, which must be what [`encode`] makes of it.

@@ -104,11 +104,10 @@ impl Tree {
     /// The message for the acknowledgement at a place, where `acks` is the envelope of the root.
     pub fn message(&self, acks: &[u8], ack: &[u8], place: usize) -> Vec<u8> {
         let below_root = self.levels.iter().take(self.levels.len() - 1).enumerate();
-        let beside: Vec<u8> = below_root
-            .filter_map(|(height, level)| level.get(place >> height ^ 1))
-            .flat_map(|digest| *digest.as_bytes())
-            .collect();
-        let [acks, ack, beside] = [acks, ack, &beside].map(Bytes::new);
+        let beside = below_root.filter_map(|(height, level)| level.get(place >> height ^ 1));
+        let beside: Vec<[u8; Digest::LEN]> = beside.map(|digest| *digest.as_bytes()).collect();
+        let beside = beside.as_flattened();
+        let [acks, ack, beside] = [acks, ack, beside].map(Bytes::new);
         codec::encode(&Together { acks, ack, place: u32::try_from(place).unwrap_or(u32::MAX), beside })
     }
 }
