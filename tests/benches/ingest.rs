@@ -36,10 +36,10 @@ use tests::{
 const CLUSTERS: usize = 1_000;
 
 /// Reports of each in a round, each with news.
-const REPORTS: usize = 10;
+const REPORTS: usize = 3;
 
-/// Rounds, of which the median counts.
-const ROUNDS: usize = 5;
+/// Rounds, of which the median counts: short ones, so that a machine that gets slower does so in all of a round.
+const ROUNDS: usize = 17;
 
 /// Events that the hub handles as one, as its controller does.
 const BATCH: usize = 256;
@@ -108,30 +108,49 @@ impl Steps {
 }
 
 impl Rounds {
-    fn print(self) -> Result<()> {
-        let step = |of: fn(&Steps) -> f64| figures::median(self.news.iter().map(of).collect());
-        let beat = figures::median(self.beats.iter().map(Steps::taken_in).collect())?;
-        let (signature, opened) = (figures::median(self.signature)?, figures::median(self.opened)?);
-        let a_second = |what: &str, each: f64, target| {
-            Row::compared(what, 1e6 / each, "a second", signature / each, target)
-        };
-        let part = |what: &str, each: f64| Row::plain(format!("  {what}"), each, "us each");
+    fn print(&self) -> Result<()> {
+        let news = |of: fn(&Steps) -> f64| self.news.iter().map(of).collect::<Vec<_>>();
+        let beats: Vec<f64> = self.beats.iter().map(Steps::taken_in).collect();
         figures::print(&[
-            Row::plain("signatures verified by ring alone", 1e6 / signature, "a second"),
-            a_second("reports verified and decoded", opened, Target::None),
-            a_second("reports verified, stored, acknowledged", step(Steps::taken_in)?, Target::AtLeast(0.8)),
-            a_second("reports seen by people too", step(Steps::all)?, Target::None),
-            a_second("heartbeats verified, acknowledged", beat, Target::None),
-            part("ring's verification", signature),
-            part("decoding", opened - signature),
-            part("judging", step(|steps| steps.handled)? - opened),
-            part("acknowledging", step(|steps| steps.settled)?),
-            part("storing", step(|steps| steps.stored)?),
-            part("statuses", step(|steps| steps.judged)?),
-            part("statuses as objects", step(|steps| steps.shown)?),
-            part("events", step(|steps| steps.told)?),
+            Row::plain(
+                "signatures verified by ring alone",
+                1e6 / figures::median(self.signature.clone())?,
+                "a second",
+            ),
+            self.a_second("reports verified and decoded", &self.opened, Target::None)?,
+            self.a_second(
+                "reports verified, stored, acknowledged",
+                &news(Steps::taken_in),
+                Target::AtLeast(0.8),
+            )?,
+            self.a_second("reports seen by people too", &news(Steps::all), Target::None)?,
+            self.a_second("heartbeats verified, acknowledged", &beats, Target::None)?,
+            step("ring's verification", self.signature.clone())?,
+            step("decoding", beyond(&self.opened, &self.signature))?,
+            step("judging", beyond(&news(|steps| steps.handled), &self.opened))?,
+            step("acknowledging", news(|steps| steps.settled))?,
+            step("storing", news(|steps| steps.stored))?,
+            step("statuses", news(|steps| steps.judged))?,
+            step("statuses as objects", news(|steps| steps.shown))?,
+            step("events", news(|steps| steps.told))?,
         ])
     }
+
+    /// Beside ring in the same round.
+    fn a_second(&self, what: &str, each: &[f64], target: Target) -> Result<Row> {
+        let ratios = self.signature.iter().zip(each).map(|(signature, each)| signature / each).collect();
+        let figure = 1e6 / figures::median(each.to_vec())?;
+        Ok(Row::compared(what, figure, "a second", figures::median(ratios)?, target))
+    }
+}
+
+fn step(what: &str, each: Vec<f64>) -> Result<Row> {
+    Ok(Row::plain(format!("  {what}"), figures::median(each)?, "us each"))
+}
+
+/// What is left of each when the other, of the same round, is taken away.
+fn beyond(each: &[f64], other: &[f64]) -> Vec<f64> {
+    each.iter().zip(other).map(|(each, other)| each - other).collect()
 }
 
 /// A cluster's number and what it said.

@@ -101,8 +101,18 @@ pub fn median(mut figures: Vec<f64>) -> Result<f64> {
 ///
 /// When the kernel does not tell.
 pub fn cpu_time() -> Result<Duration> {
+    cpu_time_of(std::process::id())
+}
+
+/// Processor time that all threads of a process have taken, those excepted that have ended.
+///
+/// # Errors
+///
+/// When the kernel does not tell, or there is no such process.
+pub fn cpu_time_of(process: u32) -> Result<Duration> {
+    let tasks = format!("/proc/{process}/task");
     let mut nanoseconds = 0;
-    for task in fs::read_dir("/proc/self/task").context("list this process's threads")? {
+    for task in fs::read_dir(&tasks).with_context(|| format!("list {tasks}"))? {
         let path = task?.path().join("schedstat");
         // A thread may end between being listed and being asked.
         let Ok(text) = fs::read_to_string(&path) else { continue };

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -55,6 +55,9 @@ const READY: &str = "the hub is ready";
 
 /// Longest start: ten thousand clusters are read.
 const SOON: Duration = Duration::from_secs(120);
+
+/// A hub that takes less than a twentieth of a processor for so long rests.
+const REST: Duration = Duration::from_millis(200);
 
 /// Clusters registered at once.
 const BATCH: usize = 500;
@@ -194,6 +197,20 @@ impl Hub {
     /// Bytes of memory that it takes now.
     pub(crate) fn resident(&self) -> Result<f64> {
         Ok(figures::resident_bytes(self.process.id())? as f64)
+    }
+
+    /// Waits until it has nothing to do: statuses and events of the last change follow after the change.
+    pub(crate) async fn rests(&self) -> Result<()> {
+        let taken = || figures::cpu_time_of(self.process.id());
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            let before = taken()?;
+            tokio::time::sleep(REST).await;
+            if taken()? - before < REST / 20 {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the hub was busy for {SOON:?}")
     }
 
     /// Stops it in order.

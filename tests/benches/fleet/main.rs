@@ -61,8 +61,12 @@ async fn measure_one(size: usize) -> Result<Vec<Row>> {
     let ca = fleet.authority.certificate();
     let before = hub.resident()?;
     let mut crowd = Crowd::connect(members, fleet.broker(), ca, &fleet.trust, true).await?;
-    let by_hub = change_often(&hub, &mut crowd).await?;
+    // The first desired state answers the hello.
+    crowd.all_told(async { Ok(()) }).await?;
+    hub.rests().await?;
     let connected = hub.resident()?;
+    let by_hub = change_often(&hub, &mut crowd).await?;
+    let changed = hub.resident()?;
     let heard = crowd.heard();
     drop(crowd);
     hub.stop().await?;
@@ -77,6 +81,7 @@ async fn measure_one(size: usize) -> Result<Vec<Row>> {
             Target::AtMost(1.0),
         ),
         Row::plain(format!("memory of its connection, of {size}"), each(connected - before), "bytes"),
+        Row::plain(format!("memory of the last changes, of {size}"), each(changed - connected), "bytes"),
     ];
     rows.extend(beside_mosquitto(&fleet, &heard, figures::median(by_hub)?).await?);
     Ok(rows)
@@ -93,16 +98,16 @@ async fn resident_after_start(fleet: &Folder) -> Result<f64> {
 /// The seconds from each change, as an operator makes it, until every cluster has verified it. The first is not counted:
 /// all report then, so that the hub has a report of each.
 async fn change_often(hub: &Hub, crowd: &mut Crowd) -> Result<Vec<f64>> {
-    // The first desired state answers the hello.
-    crowd.all_told(async { Ok(()) }).await?;
     crowd.all_told(hub.place(1)).await?;
     // Hello, and a report to each of the two.
     crowd.all_confirmed(3).await?;
     crowd.stop_reporting();
     let mut took = Vec::new();
     for round in 0..ROUNDS {
+        hub.rests().await?;
         took.push(crowd.all_told(hub.place(2 - round % 2)).await?.as_secs_f64());
     }
+    hub.rests().await?;
     Ok(took)
 }
 
