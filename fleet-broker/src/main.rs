@@ -8,6 +8,11 @@ use fleet_broker::{
     keys::{self, KeyRole},
     serve::{self, ServeConfig},
 };
+use mimalloc::MiMalloc;
+
+/// Thousands of connections ask for memory at once, and give it back: glibc takes longer, and keeps what it has.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The hub of an Edgefleet: decides what each cluster runs, and shows the whole fleet.
 #[derive(Debug, Parser)]

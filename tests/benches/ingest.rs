@@ -18,6 +18,7 @@ use fleet_broker::{
     resources::Kind,
     store::{Store, Write},
 };
+use mimalloc::MiMalloc;
 use protocol::{
     documents::Report,
     ids::{AppId, ClusterId, FleetId, Incarnation, Name},
@@ -32,6 +33,10 @@ use tests::{
     spoke::{self, APPLICATION, FLEET, Spoke},
 };
 
+/// That of the hub.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 /// Clusters that report.
 const CLUSTERS: usize = 1_000;
 
@@ -42,13 +47,13 @@ const REPORTS: usize = 3;
 const ROUNDS: usize = 17;
 
 /// Events that the hub handles as one, as its controller does.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Who writes statuses.
 const ACTOR: &str = "system:fleet";
 
 /// Batches between two ticks: at the speed that is expected, half a second.
-const BATCHES_PER_TICK: usize = 32;
+const BATCHES_PER_TICK: usize = 16;
 
 fn main() -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure())
