@@ -54,7 +54,7 @@ const ACTOR: &str = "system:fleet";
 const TICK: Duration = Duration::from_millis(500);
 
 /// Events handled as one: one commit, one transaction of statuses.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Events told at once: whoever speaks to the hub waits for no more than these.
 const TOLD_AT_ONCE: usize = 512;

@@ -12,6 +12,7 @@ mod preview;
 pub mod recovery;
 mod revocation;
 pub mod rollout;
+mod shown;
 mod signing;
 mod status;
 #[cfg(test)]
@@ -42,8 +43,8 @@ use crate::logic::registry::failure::chain;
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 pub use freeze::FreezeRecord;
 
-use decide::Removals;
 pub use decide::believe;
+use decide::{Removals, UnderWay};
 use recovery::{Agreement, Claim, Recovery};
 pub use revocation::Revocation;
 use rollout::Decision;
@@ -219,10 +220,9 @@ pub struct Fleet {
     removals: BTreeMap<AppId, Removals>,
     revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
-    /// Applications whose change was told to some clusters and not yet to all, and the last of those.
-    under_way: BTreeMap<AppId, ClusterId>,
-    /// Statuses as they were last put out.
-    shown: status::Shown,
+    /// Applications whose change was told to some clusters and not yet to all.
+    under_way: BTreeMap<AppId, UnderWay>,
+    shown: shown::Shown,
     changed: Changed,
     resign_at: Duration,
 }
@@ -270,11 +270,11 @@ struct Cluster {
 
 #[derive(Debug)]
 struct Signed {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     desired: Verified<Desired>,
-    /// For each application, the place of the desired state under which its entry became what it is. After a
-    /// restart, that of the newest.
-    since: BTreeMap<AppId, Order>,
+    /// For each of its releases, the place of the desired state under which it became what it is. After a restart, that
+    /// of the newest.
+    since: Box<[Order]>,
 }
 
 #[derive(Debug)]
@@ -333,7 +333,7 @@ impl Fleet {
             revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
             under_way: BTreeMap::new(),
-            shown: status::Shown::default(),
+            shown: shown::Shown::default(),
             changed: Changed::default(),
             resign_at: RESIGN_EVERY,
         }
@@ -353,8 +353,8 @@ impl Fleet {
                 let id = cluster_id()?;
                 let desired: Verified<Desired> =
                     self.trust.director(&id, bytes).map_err(|error| wrong(chain(&error)))?;
-                let since = desired.releases.iter().map(|r| (r.app.clone(), desired.order)).collect();
-                let signed = Signed { bytes: bytes.to_vec(), desired, since };
+                let since = vec![desired.order; desired.releases.len()].into();
+                let signed = Signed { bytes: bytes.into(), desired, since };
                 self.clusters.entry(id).or_default().signed = Some(signed);
             }
             DocumentKind::Report => {
@@ -409,9 +409,14 @@ impl Fleet {
     /// With which identity key a cluster may connect: it is registered, accepted and joined, and the key is not
     /// revoked.
     pub fn admitted_key(&self, id: &ClusterId) -> Option<KeyId> {
-        let cluster = self.clusters.get(id).filter(|cluster| cluster.registered && cluster.accepted)?;
-        let key = cluster.identity.as_ref()?.id();
-        (!self.revoked.contains_key(&key)).then_some(key)
+        let cluster = self.clusters.get(id).filter(|cluster| self.lets_in(cluster))?;
+        cluster.identity.as_ref().map(PublicKey::id)
+    }
+
+    fn lets_in(&self, cluster: &Cluster) -> bool {
+        // A key's id is its digest: it is not computed for each message as long as no key is revoked.
+        let is_good = |key: PublicKey| self.revoked.is_empty() || !self.revoked.contains_key(&key.id());
+        cluster.registered && cluster.accepted && cluster.identity.is_some_and(is_good)
     }
 
     /// Whether a cluster may connect at all.

@@ -10,15 +10,19 @@ use protocol::{
     topics::Downward,
 };
 
-use super::{Effect, Fleet};
+use super::{Cluster, Effect, Fleet};
 
 impl Fleet {
     /// Tells every cluster that is to hear it what the hub holds, whatever it sent. One that is away hears it when it
     /// connects and says the same again.
     pub(super) fn acknowledge(&mut self, effects: &mut Vec<Effect>) {
         let heard = std::mem::take(&mut self.changed.heard);
-        let acks = heard.into_iter().filter_map(|id| self.ack_for(id));
-        let (together, alone): (Vec<Ack>, Vec<Ack>) = acks.partition(|ack| self.reads_together(&ack.cluster));
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for id in heard {
+            let Some(cluster) = self.clusters.get(&id) else { continue };
+            let acks = if cluster.reads_together { &mut together } else { &mut alone };
+            acks.extend(cluster.ack(id));
+        }
         effects.extend(alone.iter().map(|ack| self.signed_ack(ack)));
         for acks in together.chunks(limits::ACKS_TOGETHER) {
             match acks {
@@ -36,15 +40,6 @@ impl Fleet {
         effects.push(self.signed_ack(&Ack { cluster: id.clone(), journal, report_seq: u64::MAX, digest }));
     }
 
-    fn ack_for(&self, cluster: ClusterId) -> Option<Ack> {
-        let report = self.clusters.get(&cluster).filter(|cluster| cluster.connected)?.report.as_ref()?;
-        Some(Ack { cluster, journal: report.journal, report_seq: report.seq, digest: report.digest() })
-    }
-
-    fn reads_together(&self, id: &ClusterId) -> bool {
-        self.clusters.get(id).is_some_and(|cluster| cluster.reads_together)
-    }
-
     /// One signature for all of them: it costs more than everything else about an acknowledgement.
     fn signed_together(&self, acks: &[Ack]) -> Vec<Effect> {
         let encoded: Vec<Vec<u8>> = acks.iter().map(codec::encode).collect();
@@ -59,5 +54,12 @@ impl Fleet {
 
     fn signed_ack(&self, ack: &Ack) -> Effect {
         Effect::Push(ack.cluster.clone(), Downward::Ack, self.sign(Ack::TYPE, &ack.cluster, ack))
+    }
+}
+
+impl Cluster {
+    fn ack(&self, id: ClusterId) -> Option<Ack> {
+        let report = self.report.as_ref().filter(|_| self.connected)?;
+        Some(Ack { cluster: id, journal: report.journal, report_seq: report.seq, digest: report.digest() })
     }
 }

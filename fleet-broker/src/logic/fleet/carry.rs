@@ -163,7 +163,7 @@ impl Fleet {
         let way = Way::ToCluster { order: signed.desired.order, valid_until, apps };
         let fleet = self.trust.root().fleet.clone();
         let label = Label { fleet, cluster: id.clone(), made: now.wall, way };
-        Ok(Export { label, head, desired: signed.bytes.clone(), releases })
+        Ok(Export { label, head, desired: signed.bytes.to_vec(), releases })
     }
 
     /// Why an application may not start on a cluster now.
@@ -210,8 +210,9 @@ impl Fleet {
         effects: &mut Vec<Effect>,
     ) -> Result<usize, CarryRefusal> {
         self.may_carry(id)?;
-        let reports: Option<Vec<Verified<Report>>> =
-            envelopes.iter().map(|envelope| self.verify::<Report>(id, envelope)).collect();
+        let key = self.clusters.get(id).and_then(|cluster| cluster.identity);
+        let verified = |envelope: &Vec<u8>| self.verify::<Report>(id, &key?, envelope);
+        let reports: Option<Vec<Verified<Report>>> = envelopes.iter().map(verified).collect();
         let reports = reports.ok_or_else(|| CarryRefusal::Forged(id.clone()))?;
         let held = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref());
         let is_former = |report: &Verified<Report>| held.is_some_and(|held| held.outlived(report));

@@ -22,9 +22,19 @@ use super::{
 };
 use crate::resources::OnUnmatch;
 
-/// Clusters that are told to install something at once: the first of them verify it while the hub signs for the next,
-/// and whoever else speaks to the hub waits for no more than these.
-pub(super) const TOLD_AT_ONCE: usize = 512;
+/// Clusters that are told to install something first, and then twice as many each time, up to a limit: the first of them
+/// verify it while the hub signs for the next, and whoever else speaks to the hub waits for no more than these.
+pub(super) const TOLD_FIRST: usize = 32;
+const TOLD_AT_ONCE: usize = 512;
+
+/// How far a change is that goes on.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    /// The last cluster that was told.
+    last: ClusterId,
+    /// How many are told next.
+    next: usize,
+}
 
 /// Changes of what clusters are told.
 type Edits = BTreeMap<ClusterId, Vec<Edit>>;
@@ -101,9 +111,9 @@ impl Fleet {
             let Some(application) = self.applications.get(id) else { continue };
             let decision = match last {
                 // What goes on was decided, and said, when it began.
-                Some(last) => match self.rest(now, id, application, last) {
+                Some(UnderWay { last, next }) => match self.rest(now, id, application, last, next) {
                     Ok(install) => {
-                        self.promote(id, install, &mut edits);
+                        self.promote(id, install, next, &mut edits);
                         continue;
                     }
                     Err((waits, reason)) => Decision::Hold { reason, waits },
@@ -117,7 +127,7 @@ impl Fleet {
                             for cluster in change.remove {
                                 edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
                             }
-                            self.promote(id, change.install, &mut edits);
+                            self.promote(id, change.install, TOLD_FIRST, &mut edits);
                         }
                         decision
                     }
@@ -132,15 +142,22 @@ impl Fleet {
         }
     }
 
-    /// Tells the first of these clusters now. If there are more, they follow.
-    fn promote(&mut self, id: &AppId, install: BTreeMap<ClusterId, Arc<DesiredRelease>>, edits: &mut Edits) {
-        let (more, mut told) = (install.len() > TOLD_AT_ONCE, None);
-        for (cluster, release) in install.into_iter().take(TOLD_AT_ONCE) {
+    /// Tells the first `count` of these clusters now. If there are more, they follow.
+    fn promote(
+        &mut self,
+        id: &AppId,
+        install: BTreeMap<ClusterId, Arc<DesiredRelease>>,
+        count: usize,
+        edits: &mut Edits,
+    ) {
+        let (more, mut told) = (install.len() > count, None);
+        for (cluster, release) in install.into_iter().take(count) {
             edits.entry(cluster.clone()).or_default().push(Edit::Install(release));
             told = Some(cluster);
         }
-        if let Some(told) = told.filter(|_| more) {
-            self.under_way.insert(id.clone(), told);
+        if let Some(last) = told.filter(|_| more) {
+            let next = (2 * count).min(TOLD_AT_ONCE);
+            self.under_way.insert(id.clone(), UnderWay { last, next });
         }
         // Once it is told, numbers say more than that it was told.
         self.changed.later.insert(id.clone());
@@ -189,14 +206,15 @@ impl Fleet {
         Ok(change)
     }
 
-    /// The next clusters after `last` that a change goes on to, and one more if there are any: not more, for to look at
-    /// all of them each time would take longer than to tell them. What else changed meanwhile is decided on after it.
+    /// The next `count` clusters after `last` that a change goes on to, and one more if there is one: not more, for to look
+    /// at all of them each time would take longer than to tell them. What else changed meanwhile is decided on after it.
     fn rest(
         &self,
         now: Now,
         id: &AppId,
         application: &Application,
         last: ClusterId,
+        count: usize,
     ) -> Result<BTreeMap<ClusterId, Arc<DesiredRelease>>, (Waits, String)> {
         let (release, placement) = self.placement(id, application)?;
         self.may_install(now, application, release)?;
@@ -205,7 +223,7 @@ impl Fleet {
             let step = self.step(id, application, placement.on(&state.labels), state);
             if let Step::Install(wanted) = step { Some((cluster.clone(), Arc::clone(wanted))) } else { None }
         });
-        Ok(install.take(TOLD_AT_ONCE + 1).collect())
+        Ok(install.take(count + 1).collect())
     }
 
     fn placement(

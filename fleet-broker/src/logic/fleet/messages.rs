@@ -4,6 +4,7 @@ use protocol::{
     codec,
     documents::{self, AppReport, AppState, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
+    keys::PublicKey,
     limits,
     order::Order,
     time::{Now, UnixSeconds},
@@ -27,24 +28,23 @@ impl Fleet {
         effects: &mut Vec<Effect>,
     ) {
         // What a connection that is being ended still says is not listened to.
-        if !self.is_connected(id) || !self.admits(id) {
-            return;
-        }
+        let member = self.clusters.get(id).filter(|cluster| cluster.connected && self.lets_in(cluster));
+        let Some(key) = member.and_then(|cluster| cluster.identity) else { return };
         match topic {
             // The will: the connection is gone, which the transport says by itself.
             Upward::Hello if bytes.is_empty() => {}
             Upward::Hello => {
-                if let Some(hello) = self.verify::<Hello>(id, bytes) {
+                if let Some(hello) = self.verify::<Hello>(id, &key, bytes) {
                     self.hello(now, id, &hello, effects);
                 }
             }
             Upward::Want => {
-                if let Some(want) = self.verify::<Want>(id, bytes) {
+                if let Some(want) = self.verify::<Want>(id, &key, bytes) {
                     self.want(id, &want, effects);
                 }
             }
             Upward::Report => {
-                if let Some(report) = self.verify::<Report>(id, bytes) {
+                if let Some(report) = self.verify::<Report>(id, &key, bytes) {
                     self.report(now, id, report, effects);
                 }
             }
@@ -52,8 +52,12 @@ impl Fleet {
         }
     }
 
-    pub(super) fn verify<T: ByCluster>(&self, id: &ClusterId, bytes: &[u8]) -> Option<Verified<T>> {
-        let key = self.clusters.get(id)?.identity.as_ref()?;
+    pub(super) fn verify<T: ByCluster>(
+        &self,
+        id: &ClusterId,
+        key: &PublicKey,
+        bytes: &[u8],
+    ) -> Option<Verified<T>> {
         verify::by_cluster(&self.trust.root().fleet, id, key, bytes).ok()
     }
 
@@ -161,8 +165,8 @@ impl Fleet {
     /// one before it, which was made under `last`.
     fn touch_reported(&mut self, id: &ClusterId, report: &Report, last: Option<Order>) {
         let signed = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
-        let since = signed.iter().flat_map(|signed| &signed.since);
-        let newly_told = since.filter(|(_, since)| last.is_none_or(|last| last < **since));
+        let entries = signed.iter().flat_map(|signed| signed.entries());
+        let newly_told = entries.filter(|(_, since)| last.is_none_or(|last| last < *since));
         self.changed.later.extend(newly_told.map(|(app, _)| app.clone()));
         self.changed.later.extend(report.apps.iter().map(|report| report.app.clone()));
         self.changed.clusters.insert(id.clone());

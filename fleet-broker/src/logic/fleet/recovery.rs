@@ -276,11 +276,10 @@ impl Fleet {
         let found = all.filter(differs).map(|release| release.app.clone()).collect();
         let since = |release: &DesiredRelease| {
             let same = before.as_ref().filter(|_| told(&release.app) == Some(release));
-            let since = same.and_then(|before| before.since(&release.app)).unwrap_or(desired.order);
-            (release.app.clone(), since)
+            same.and_then(|before| before.since(&release.app)).unwrap_or(desired.order)
         };
         let since = desired.releases.iter().map(since).collect();
-        let signed = Signed { bytes: bytes.to_vec(), desired, since };
+        let signed = Signed { bytes: bytes.into(), desired, since };
         let held = signed.held();
         let base =
             before.map(|before| before.held()).filter(|before| before.order > held.order).unwrap_or(held);

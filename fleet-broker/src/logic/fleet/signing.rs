@@ -64,7 +64,7 @@ impl Fleet {
         };
         let since = |release: &DesiredRelease| {
             let same = last.filter(|last| last.desired.release_of(&release.app) == Some(release));
-            (release.app.clone(), same.and_then(|last| last.since(&release.app)).unwrap_or(order))
+            same.and_then(|last| last.since(&release.app)).unwrap_or(order)
         };
         let since = desired.releases.iter().map(since).collect();
         let (bytes, desired) = self.trust.direct(&self.director, desired).map_err(|error| problem(&error))?;
@@ -72,7 +72,7 @@ impl Fleet {
             Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
         let mut stores = vec![stored];
         if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.signed = Some(Signed { bytes, desired, since });
+            cluster.signed = Some(Signed { bytes: bytes.into(), desired, since });
             let agreement = cluster.told_of(edits.iter().map(Edit::app));
             stores.extend(agreement.map(|agreement| agreement.document(id)));
         }
@@ -105,7 +105,7 @@ impl Fleet {
         // An agent that was put back to an earlier version goes on with what it holds.
         let is_read = signed.desired.releases.iter().all(|release| cluster.reads(release));
         if with_desired && is_read && !self.is_paused() {
-            effects.push(Effect::Push(id.clone(), Downward::Desired, signed.bytes.clone()));
+            effects.push(Effect::Push(id.clone(), Downward::Desired, signed.bytes.to_vec()));
         }
     }
 
@@ -176,7 +176,13 @@ impl Cluster {
 impl Signed {
     /// Under which desired state an application's entry became what it is.
     pub(super) fn since(&self, app: &AppId) -> Option<Order> {
-        self.since.get(app).copied()
+        self.entries().find(|(told, _)| *told == app).map(|(_, since)| since)
+    }
+
+    /// The applications it tells of, each with the place under which its entry became what it is.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&AppId, Order)> {
+        let apps = self.desired.releases.iter().map(|release| &release.app);
+        apps.zip(self.since.iter().copied())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What people see: conditions of clusters, counts of applications, one assignment for each application and
 //! cluster. Only what changed is put out, and a heartbeat changes nothing but ages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -14,7 +14,11 @@ use protocol::{
 
 use serde_json::Value;
 
-use super::{Cluster, Effect, Fleet, Reported, Revocation, Signed, preview, rollout::Decision};
+use super::{
+    Cluster, Effect, Fleet, Reported, Revocation, Signed, preview,
+    rollout::Decision,
+    shown::{Last, LastAssignment},
+};
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
     ClusterStatus, Revision,
@@ -44,14 +48,6 @@ const KUBERNETES_READY: &str = "KubernetesReady";
 /// What the hub judges by itself: of these a cluster has no say.
 const JUDGED: [&str; 8] =
     ["Joined", CONNECTED, REVOKED, SYNCED, "Available", "Carried", "ClockSynced", ADOPTED];
-
-/// Statuses as they were last put out.
-#[derive(Debug, Default)]
-pub(super) struct Shown {
-    clusters: BTreeMap<ClusterId, ClusterStatus>,
-    pub(super) applications: BTreeMap<AppId, ApplicationStatus>,
-    assignments: BTreeMap<(ClusterId, AppId), AssignmentStatus>,
-}
 
 /// One condition before it is compared with the one before it.
 pub(super) struct Fresh<'a> {
@@ -95,7 +91,8 @@ impl Fleet {
             let connected = status.conditions.iter().find(|condition| condition.type_ == CONNECTED);
             self.clusters.entry(id.clone()).or_default().told_connected =
                 connected.map(|condition| condition.status == truth(true));
-            self.shown.clusters.insert(id, status);
+            let last = Last::of_cluster(&ClusterStatus { last_report_time: None, ..status });
+            self.shown.clusters.insert(id, last);
         }
     }
 
@@ -114,16 +111,14 @@ impl Fleet {
         let before = self.shown.clusters.get(id);
         let adopted = self.adopted(cluster);
         let mut status = cluster_status(now, cluster, self.revocation_of(id), adopted, before);
-        if let Some(before) = before {
-            // A report's time alone is no change: it is put out together with the next one.
-            let kept = ClusterStatus { last_report_time: before.last_report_time.clone(), ..status.clone() };
-            if &kept == before {
-                return;
-            }
+        // A report's time alone is no change: it is put out together with the next one.
+        let last = Last::of_cluster(&status);
+        if before == Some(&last) {
+            return;
         }
         status.last_report_time =
             cluster.report.as_ref().map(|report| time(report.carried.unwrap_or(report.at)));
-        self.shown.clusters.insert(id.clone(), status.clone());
+        self.shown.clusters.insert(id.clone(), last);
         effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
     }
 
@@ -146,8 +141,9 @@ impl Fleet {
             let bundle = self.bundle_name(release);
             let before = self.shown.assignments.get(&key);
             let status = assignment_status(now, id, cluster, release, bundle, before);
-            if relabelled || before != Some(&status) {
-                self.shown.assignments.insert(key, status.clone());
+            let last = LastAssignment::of(&status);
+            if relabelled || before != Some(&last) {
+                self.shown.assignments.insert(key, last);
                 let shown = Box::new((cluster.labels.clone(), status));
                 effects.push(Effect::Assignment(release.app.clone(), id.clone(), Some(shown)));
             }
@@ -161,8 +157,9 @@ impl Fleet {
             let key = (id.clone(), app.clone());
             let before = self.shown.assignments.get(&key);
             let status = removing_status(now, id, reported(cluster, app), app, before);
-            if relabelled || before != Some(&status) {
-                self.shown.assignments.insert(key, status.clone());
+            let last = LastAssignment::of(&status);
+            if relabelled || before != Some(&last) {
+                self.shown.assignments.insert(key, last);
                 let shown = Box::new((cluster.labels.clone(), status));
                 effects.push(Effect::Assignment(app.clone(), id.clone(), Some(shown)));
             }
@@ -277,7 +274,7 @@ fn assignment_status(
     cluster: &Cluster,
     release: &DesiredRelease,
     bundle: Option<String>,
-    before: Option<&AssignmentStatus>,
+    before: Option<&LastAssignment>,
 ) -> AssignmentStatus {
     let report = reported(cluster, &release.app);
     let state = state(cluster, release);
@@ -309,7 +306,7 @@ fn assignment_status(
         application: release.app.name.to_string(),
         bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
-        conditions: transit(now, fresh, before.map(|before| before.conditions.as_slice())),
+        conditions: transit(now, fresh, before.map(|before| &before.last)),
         worst_object: worst.filter(|_| previewed.is_none()).map(|worst| worst.object.clone()),
         message,
         preview: report.and_then(preview::preview),
@@ -323,12 +320,12 @@ fn removing_status(
     id: &ClusterId,
     report: Option<&AppReport>,
     app: &AppId,
-    before: Option<&AssignmentStatus>,
+    before: Option<&LastAssignment>,
 ) -> AssignmentStatus {
     let state = AssignmentState::Removing;
     let worst = report.and_then(|report| report.worst.as_ref());
     let applied = report.and_then(|report| report.applied.as_ref());
-    let bundle = before.map(|before| before.bundle.clone());
+    let bundle = before.map(|before| before.bundle.to_string());
     let bundle = bundle.or_else(|| applied.map(|applied| format!("{}-{}", app.name, applied.version)));
     AssignmentStatus {
         cluster: id.to_string(),
@@ -344,7 +341,7 @@ fn removing_status(
 }
 
 /// Since when it is in this state, as far as is known.
-fn since(now: Now, state: AssignmentState, before: Option<&AssignmentStatus>) -> Time {
+fn since(now: Now, state: AssignmentState, before: Option<&LastAssignment>) -> Time {
     let before = before.filter(|before| before.state == state).and_then(|before| before.since.clone());
     before.unwrap_or_else(|| time(now.wall))
 }
@@ -368,7 +365,7 @@ fn cluster_status(
     cluster: &Cluster,
     revocation: Option<&Revocation>,
     adopted: Option<Fresh<'_>>,
-    before: Option<&ClusterStatus>,
+    before: Option<&Last>,
 ) -> ClusterStatus {
     let report = cluster.report.as_ref();
     let signed = cluster.signed.as_ref();
@@ -391,7 +388,7 @@ fn cluster_status(
     let conditions = conditions(cluster, revocation, applications, settled);
     let conditions: Vec<Fresh<'_>> = conditions.into_iter().chain(adopted).collect();
     ClusterStatus {
-        conditions: transit(now, conditions.into_iter(), before.map(|before| before.conditions.as_slice())),
+        conditions: transit(now, conditions.into_iter(), before),
         last_report_time: None,
         desired: signed.map(|signed| revision(signed.desired.order)),
         observed: report.map(|report| revision(report.order)),
@@ -481,22 +478,17 @@ fn heard<'a>(
 }
 
 /// Conditions with the time of their last transition, taken from before where nothing changed.
-fn transit<'a>(
-    now: Now,
-    fresh: impl Iterator<Item = Fresh<'a>>,
-    before: Option<&[Condition]>,
-) -> Vec<Condition> {
+fn transit<'a>(now: Now, fresh: impl Iterator<Item = Fresh<'a>>, before: Option<&Last>) -> Vec<Condition> {
     fresh
         .map(|Fresh { kind, status, reason, message }| {
-            let old = before.unwrap_or_default().iter().find(|old| old.type_ == kind && old.status == status);
+            let since = before.and_then(|before| before.since(kind, status));
             Condition {
                 type_: kind.to_owned(),
                 status: status.to_owned(),
                 reason: reason.to_owned(),
                 message,
                 observed_generation: None,
-                last_transition_time: old
-                    .map_or_else(|| time(now.wall), |old| old.last_transition_time.clone()),
+                last_transition_time: since.unwrap_or_else(|| time(now.wall)),
             }
         })
         .collect()
@@ -538,7 +530,8 @@ fn application_status(
             message: reason.clone(),
         },
     ];
-    let mut conditions = transit(now, fresh.into_iter(), before.map(|before| before.conditions.as_slice()));
+    let before = before.map(Last::of_application);
+    let mut conditions = transit(now, fresh.into_iter(), before.as_ref());
     let observed = i64::try_from(generation).ok();
     conditions.iter_mut().for_each(|condition| condition.observed_generation = observed);
     ApplicationStatus {
