@@ -192,7 +192,7 @@ fn stored(change: &Change) -> Write {
         (change.key.kind.name(), change.key.namespace.clone(), change.key.name.clone());
     match &change.after {
         Some(object) => {
-            let json = object.text().to_owned();
+            let json = object.text().into_owned();
             Write::PutObject { kind, namespace, name, version: object.version(), json }
         }
         None => Write::DeleteObject { kind, namespace, name },

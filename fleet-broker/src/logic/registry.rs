@@ -19,6 +19,7 @@ mod managed;
 mod object;
 mod patch;
 mod record;
+mod tale;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -54,8 +55,8 @@ pub struct Registry {
 struct Shelf {
     /// By namespace (empty for cluster-scoped kinds) and name.
     objects: BTreeMap<(String, String), Arc<Object>>,
-    /// Of events, their names by the version of their last change.
-    ages: BTreeMap<u64, (String, String)>,
+    /// Events by the version of their last change.
+    ages: BTreeMap<u64, Arc<Object>>,
     log: Log,
 }
 
@@ -113,19 +114,20 @@ impl Registry {
         let shelf = || Shelf { objects: BTreeMap::new(), ages: BTreeMap::new(), log: Log::new(version) };
         let mut kinds: BTreeMap<Kind, Shelf> = Kind::ALL.into_iter().map(|kind| (kind, shelf())).collect();
         for stored in objects {
-            let StoredObject { kind, namespace, name, version: object_version, text } = stored;
-            let known = Kind::from_name(&kind).and_then(|kind| kinds.get_mut(&kind));
-            let Some(shelf) = known else {
-                return Err(RestoreError::UnknownKind { kind, namespace, name });
+            let StoredObject { kind: word, namespace, name, version: object_version, text } = stored;
+            let known = Kind::from_name(&word).and_then(|kind| Some((kind, kinds.get_mut(&kind)?)));
+            let Some((kind, shelf)) = known else {
+                return Err(RestoreError::UnknownKind { kind: word, namespace, name });
             };
             if object_version > version {
                 let (version, reserved) = (object_version, version);
                 return Err(RestoreError::Version { namespace, name, version, reserved });
             }
-            if kind == Kind::Event.name() {
-                shelf.ages.insert(object_version, (namespace.clone(), name.clone()));
+            let object = Arc::new(Object::restored(kind, object_version, text));
+            if kind == Kind::Event {
+                shelf.ages.insert(object_version, Arc::clone(&object));
             }
-            shelf.objects.insert((namespace, name), Arc::new(Object::restored(object_version, text)));
+            shelf.objects.insert((namespace, name), object);
         }
         Ok(Registry { kinds, version })
     }
@@ -156,9 +158,10 @@ impl Registry {
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_writable() && kind.is_namespaced()) {
             for ((namespace, _), object) in &self.shelf(kind).objects {
                 let created = object.creation_timestamp();
-                let oldest = namespaces.entry(namespace.clone()).or_insert_with(|| created.to_owned());
-                if created < oldest.as_str() {
-                    *oldest = created.to_owned();
+                let oldest =
+                    namespaces.entry(namespace.clone()).or_insert_with(|| created.clone().into_owned());
+                if *created < **oldest {
+                    *oldest = created.into_owned();
                 }
             }
         }
@@ -181,7 +184,7 @@ impl Registry {
             let shelf = self.kinds.get_mut(&change.key.kind).expect("every kind has its shelf");
             let name = (change.key.namespace.clone(), change.key.name.clone());
             if change.key.kind == Kind::Event {
-                shelf.age(&name, &change);
+                shelf.age(&change);
             }
             match &change.after {
                 Some(object) => shelf.objects.insert(name, Arc::clone(object)),
@@ -198,12 +201,12 @@ impl Registry {
 
 impl Shelf {
     /// Notes when an event changed last.
-    fn age(&mut self, name: &(String, String), change: &Change) {
+    fn age(&mut self, change: &Change) {
         if let Some(before) = &change.before {
             self.ages.remove(&before.version());
         }
         if let Some(after) = &change.after {
-            self.ages.insert(after.version(), name.clone());
+            self.ages.insert(after.version(), Arc::clone(after));
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
+use super::tale::Tale;
 use crate::resources::{Kind, Status};
 
 /// Which object.
@@ -39,13 +40,22 @@ impl fmt::Display for ObjectKey {
 /// One object at one version: its JSON as clients see it, `metadata.resourceVersion` included.
 ///
 /// It is kept as text, which takes a fraction of what a [`Value`] of it takes and is what lists and watches send; what
-/// every request asks of many objects stands beside it.
+/// every request asks of many objects stands beside it. Of events there are many, and they are all of one form: of them
+/// only what differs is kept.
 #[derive(Clone, Debug)]
 pub struct Object {
     version: u64,
-    /// A change of the status alone leaves it as it is.
-    metadata: Arc<Metadata>,
-    text: Box<RawValue>,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Text {
+        /// A change of the status alone leaves it as it is.
+        metadata: Arc<Metadata>,
+        text: Box<RawValue>,
+    },
+    Tale(Box<Tale>),
 }
 
 /// What selects and orders objects.
@@ -84,16 +94,26 @@ impl Object {
     /// The object at a version, which is written into its metadata.
     pub(super) fn at(version: u64, mut value: Value) -> Object {
         value["metadata"]["resourceVersion"] = json!(version.to_string());
-        let text = raw(&value);
-        Object { version, metadata: Arc::new(Metadata::of(&value["metadata"])), text }
+        let (metadata, text) = (Arc::new(Metadata::of(&value["metadata"])), raw(&value));
+        Object { version, body: Body::Text { metadata, text } }
+    }
+
+    /// An event at a version.
+    pub(super) fn told(version: u64, tale: Tale) -> Object {
+        Object { version, body: Body::Tale(Box::new(tale)) }
     }
 
     /// The object as it was stored: its text, unless that says another version.
-    pub(super) fn restored(version: u64, text: Box<RawValue>) -> Object {
+    pub(super) fn restored(kind: Kind, version: u64, text: Box<RawValue>) -> Object {
+        if kind == Kind::Event
+            && let Some(tale) = Tale::read(version, text.get())
+        {
+            return Object::told(version, tale);
+        }
         let said = |metadata: &Value| metadata["resourceVersion"].as_str()?.parse().ok();
         match serde_json::from_str::<Stored>(text.get()) {
             Ok(Stored { metadata }) if said(&metadata) == Some(version) => {
-                Object { version, metadata: Arc::new(Metadata::of(&metadata)), text }
+                Object { version, body: Body::Text { metadata: Arc::new(Metadata::of(&metadata)), text } }
             }
             Ok(_) | Err(_) => Object::at(version, serde_json::from_str(text.get()).expect("it is JSON")),
         }
@@ -102,7 +122,8 @@ impl Object {
     /// The object with another status, at a version; none if it has this status already. Its text is read no further
     /// than to where the parts stand: statuses are most of what a hub writes.
     pub(super) fn with_status(&self, version: u64, status: &impl Status) -> Option<Object> {
-        let mut parts = parts(self.text());
+        let Body::Text { metadata: selecting, text } = &self.body else { return None };
+        let mut parts = parts(text.get());
         let status = raw(status);
         if parts.get("status").map(|old| old.get()) == Some(status.get()) {
             return None;
@@ -112,7 +133,7 @@ impl Object {
         metadata.insert("resourceVersion", &version_text);
         let metadata = raw(&metadata);
         parts.extend([("metadata", &*metadata), ("status", &*status)]);
-        Some(Object { version, metadata: Arc::clone(&self.metadata), text: raw(&parts) })
+        Some(Object { version, body: Body::Text { metadata: Arc::clone(selecting), text: raw(&parts) } })
     }
 
     /// The version of its last change.
@@ -122,53 +143,79 @@ impl Object {
 
     /// Its JSON, read anew.
     pub fn value(&self) -> Value {
-        serde_json::from_str(self.text()).expect("it was written from a value")
+        serde_json::from_str(&self.text()).expect("it was written from a value")
     }
 
     /// Its JSON as text.
-    pub fn text(&self) -> &str {
-        self.text.get()
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.body {
+            Body::Text { text, .. } => text.get().into(),
+            Body::Tale(tale) => tale.text(self.version).into(),
+        }
+    }
+
+    /// What an event tells; none if it is no event, or was stored in another form than this hub writes.
+    pub(super) fn tale(&self) -> Option<&Tale> {
+        match &self.body {
+            Body::Text { .. } => None,
+            Body::Tale(tale) => Some(tale),
+        }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.metadata.name
+        match &self.body {
+            Body::Text { metadata, .. } => &metadata.name,
+            Body::Tale(tale) => &tale.name,
+        }
     }
 
     /// Its namespace, empty for a cluster-scoped one.
     pub fn namespace(&self) -> &str {
-        &self.metadata.namespace
+        match &self.body {
+            Body::Text { metadata, .. } => &metadata.namespace,
+            Body::Tale(tale) => &tale.namespace,
+        }
     }
 
     /// Its unique id, which no other object ever has.
-    pub fn uid(&self) -> &str {
-        &self.metadata.uid
+    pub fn uid(&self) -> Cow<'_, str> {
+        match &self.body {
+            Body::Text { metadata, .. } => (&*metadata.uid).into(),
+            Body::Tale(tale) => tale.uid().into(),
+        }
     }
 
     /// When it was created, as RFC 3339.
-    pub fn creation_timestamp(&self) -> &str {
-        &self.metadata.creation_timestamp
+    pub fn creation_timestamp(&self) -> Cow<'_, str> {
+        match &self.body {
+            Body::Text { metadata, .. } => (&*metadata.creation_timestamp).into(),
+            Body::Tale(tale) => tale.first.text().into(),
+        }
     }
 
     /// The number of its spec: 1, and one more with every change.
     pub fn generation(&self) -> u64 {
-        self.metadata.generation
+        self.metadata().map_or(0, |metadata| metadata.generation)
     }
 
     /// The text at a dotted path, by which it is selected; empty if there is none.
     pub(super) fn field(&self, path: &str) -> Cow<'_, str> {
-        match path {
-            "metadata.name" => self.name().into(),
-            "metadata.namespace" => self.namespace().into(),
+        match (&self.body, path) {
+            (_, "metadata.name") => self.name().into(),
+            (_, "metadata.namespace") => self.namespace().into(),
+            (Body::Tale(tale), path) => tale.field(path).into(),
             // As an API server takes it: who says what happened, wherever that runs.
-            "source" => text_at(self.text(), "source.component").unwrap_or_default(),
-            _ => text_at(self.text(), path).unwrap_or_default(),
+            (Body::Text { text, .. }, "source") => {
+                text_at(text.get(), "source.component").unwrap_or_default()
+            }
+            (Body::Text { text, .. }, path) => text_at(text.get(), path).unwrap_or_default(),
         }
     }
 
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let found = self.metadata.labels.iter().find(|(label, _)| **label == *key);
+        let found = self.labels().iter().find(|(label, _)| **label == *key);
         found.map(|(_, value)| &**value)
     }
 
@@ -180,12 +227,12 @@ impl Object {
     /// Whether it has these labels and no others.
     pub(super) fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
         let is_there = |(key, value): (&String, &String)| self.label(key) == Some(value);
-        self.metadata.labels.len() == labels.len() && labels.iter().all(is_there)
+        self.labels().len() == labels.len() && labels.iter().all(is_there)
     }
 
     /// Whether another object has the same labels.
     pub fn is_labelled_as(&self, other: &Object) -> bool {
-        self.metadata.labels == other.metadata.labels
+        self.labels() == other.labels()
     }
 
     /// Whether another object has the same labels and annotations.
@@ -195,16 +242,29 @@ impl Object {
 
     /// Whether it is to be deleted once its finalizers are gone.
     pub fn is_deleting(&self) -> bool {
-        self.metadata.is_deleting
+        self.metadata().is_some_and(|metadata| metadata.is_deleting)
     }
 
     /// Whether something must still happen before it can be deleted.
     pub(super) fn has_finalizers(&self) -> bool {
-        self.metadata.has_finalizers
+        self.metadata().is_some_and(|metadata| metadata.has_finalizers)
+    }
+
+    /// An event has none but what follows from what it tells.
+    fn metadata(&self) -> Option<&Metadata> {
+        match &self.body {
+            Body::Text { metadata, .. } => Some(metadata),
+            Body::Tale(_) => None,
+        }
+    }
+
+    fn labels(&self) -> &[(Box<str>, Box<str>)] {
+        self.metadata().map_or(&[], |metadata| &metadata.labels)
     }
 
     fn annotations(&self) -> Option<&str> {
-        let annotated: Annotated<'_> = serde_json::from_str(self.text()).expect("it has metadata");
+        let Body::Text { text, .. } = &self.body else { return None };
+        let annotated: Annotated<'_> = serde_json::from_str(text.get()).expect("it has metadata");
         annotated.metadata.annotations.map(RawValue::get)
     }
 }
@@ -234,7 +294,10 @@ fn text_at<'a>(json: &'a str, path: &str) -> Option<Cow<'a, str>> {
 /// As its JSON. A [`Value`] of a list of objects would read each anew: serialise a type that holds them.
 impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
+        match &self.body {
+            Body::Text { text, .. } => text.serialize(serializer),
+            Body::Tale(tale) => tale.written(self.version, |event| event.serialize(serializer)),
+        }
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
-use serde_json::{Value, json};
 
-use super::transaction::{Transaction, derived_uid, uuid};
+use super::tale::{Second, Tale};
+use super::transaction::{Transaction, derived_uid};
 use super::{Object, ObjectKey, Registry};
 use crate::logic::occurrence::{Occurrence, of_change, plain};
 use crate::resources::{Kind, event};
@@ -61,12 +61,12 @@ impl Transaction<'_> {
         let message = plain(&occurrence.message);
         let place = Place::new(about, &uid);
         let same = place.key(occurrence, &message);
-        if let Some(event) = self.get(&same).cloned() {
-            return self.count(&same, &event, None);
+        if let Some(tale) = self.get(&same).and_then(|event| event.tale()).cloned() {
+            return self.count(&same, &tale, None);
         }
         let known = self.events_about(&place);
         let similar = |event: &&Arc<Object>| {
-            let age = self.now.as_second() - seconds(event, "lastTimestamp");
+            let age = self.now.as_second() - happened_last(event);
             event.field("reason") == occurrence.reason.word() && age < SIMILAR_SECONDS
         };
         let (key, message) = if known.iter().filter(similar).count() < SIMILAR_MAX {
@@ -74,8 +74,8 @@ impl Transaction<'_> {
         } else {
             (place.key(occurrence, COMBINED), plain(&format!("{COMBINED}{message}")))
         };
-        if let Some(event) = self.get(&key).cloned() {
-            return self.count(&key, &event, Some(message));
+        if let Some(tale) = self.get(&key).and_then(|event| event.tale()).cloned() {
+            return self.count(&key, &tale, Some(message));
         }
         if known.len() >= EVENTS_PER_OBJECT_MAX
             && let Some(oldest) = known.iter().min_by_key(|event| event.version())
@@ -107,57 +107,37 @@ impl Transaction<'_> {
     }
 
     fn begin_event(&mut self, key: ObjectKey, place: &Place<'_>, occurrence: &Occurrence, message: &str) {
-        let (now, about) = (self.timestamp(), place.about);
-        let warning = occurrence.reason.is_warning();
-        let event = json!({
-            "apiVersion": key.kind.api_version(),
-            "kind": key.kind.name(),
-            "metadata": {
-                "name": key.name,
-                "namespace": key.namespace,
-                "uid": uuid(digest(&SHA256, format!("{key} {now}").as_bytes()).as_ref()),
-                "creationTimestamp": now,
-            },
-            "involvedObject": {
-                "apiVersion": about.kind.api_version(),
-                "kind": about.kind.name(),
-                "namespace": about.namespace,
-                "name": about.name,
-                "uid": place.uid,
-            },
-            "type": if warning { "Warning" } else { "Normal" },
-            "reason": occurrence.reason.word(),
-            "message": message,
-            "source": {"component": event::COMPONENT},
-            "reportingComponent": event::COMPONENT,
-            "reportingInstance": "",
-            "eventTime": null,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        });
+        let now = Second(self.now.as_second());
+        let tale = Tale {
+            namespace: key.namespace.as_str().into(),
+            name: key.name.as_str().into(),
+            about: place.about.kind,
+            about_name: place.about.name.as_str().into(),
+            about_uid: place.uid.into(),
+            reason: occurrence.reason.word().into(),
+            message: message.into(),
+            is_warning: occurrence.reason.is_warning(),
+            first: now,
+            last: now,
+            count: 1,
+        };
         self.told.more += 1;
-        self.put_event(key, event);
+        self.put_event(key, tale);
     }
 
     /// It happened again; with another message, the newest is shown.
-    fn count(&mut self, key: &ObjectKey, event: &Object, message: Option<String>) {
-        let count = event.value()["count"].as_i64().unwrap_or_default();
-        let age = self.now.as_second() - seconds(event, "firstTimestamp");
-        if count >= BURST + age.max(0) / REFILL_SECONDS {
+    fn count(&mut self, key: &ObjectKey, tale: &Tale, message: Option<String>) {
+        let now = self.now.as_second();
+        if tale.count >= BURST + (now - tale.first.0).max(0) / REFILL_SECONDS {
             return;
         }
-        let mut value = event.value();
-        value["count"] = json!(count + 1);
-        value["lastTimestamp"] = json!(self.timestamp());
-        if let Some(message) = message {
-            value["message"] = json!(message);
-        }
-        self.put_event(key.clone(), value);
+        let message = message.map_or_else(|| tale.message.clone(), String::into_boxed_str);
+        let again = Tale { count: tale.count + 1, last: Second(now), message, ..tale.clone() };
+        self.put_event(key.clone(), again);
     }
 
-    fn put_event(&mut self, key: ObjectKey, value: Value) {
-        let object = Arc::new(Object::at(self.next_version(), value));
+    fn put_event(&mut self, key: ObjectKey, tale: Tale) {
+        let object = Arc::new(Object::told(self.next_version(), tale));
         self.record(key, Some(object));
     }
 
@@ -173,10 +153,10 @@ impl Transaction<'_> {
     /// The event that happened longest ago, of those that nothing happened to in this transaction.
     fn oldest_event(&mut self) -> Option<(ObjectKey, Arc<Object>)> {
         let after = (Bound::Excluded(self.told.looked), Bound::Unbounded);
-        for (version, (namespace, name)) in self.base.shelf(Kind::Event).ages.range(after) {
-            let key = ObjectKey::new(Kind::Event, namespace, name);
+        for (version, event) in self.base.shelf(Kind::Event).ages.range(after) {
+            let key = ObjectKey::new(Kind::Event, event.namespace(), event.name());
             if !self.staged.contains_key(&key) {
-                return self.base.get(&key).cloned().map(|event| (key, event));
+                return Some((key, Arc::clone(event)));
             }
             self.told.looked = *version;
         }
@@ -205,7 +185,7 @@ impl Transaction<'_> {
             return Some(derived_uid(key));
         }
         let object = self.get(key).or_else(|| self.base.get(key))?;
-        Some(object.uid().to_owned())
+        Some(object.uid().into_owned())
     }
 }
 
@@ -213,8 +193,7 @@ impl Registry {
     /// Whether there is an event that is kept long enough.
     pub fn has_old_events(&self, now: Timestamp) -> bool {
         let shelf = self.shelf(Kind::Event);
-        let oldest = shelf.ages.first_key_value().and_then(|(_, name)| shelf.objects.get(name));
-        oldest.is_some_and(|event| is_over(event, now))
+        shelf.ages.first_key_value().is_some_and(|(_, event)| is_over(event, now))
     }
 }
 
@@ -250,12 +229,12 @@ impl<'a> Place<'a> {
 const HASH_LEN: usize = 16;
 
 fn is_over(event: &Object, now: Timestamp) -> bool {
-    now.as_second() - seconds(event, "lastTimestamp") >= EVENT_KEPT_SECONDS
+    now.as_second() - happened_last(event) >= EVENT_KEPT_SECONDS
 }
 
-/// A time in an event; long ago if it does not read.
-fn seconds(event: &Object, field: &str) -> i64 {
-    event.field(field).parse::<Timestamp>().map_or(0, Timestamp::as_second)
+/// When it happened last; long ago if the event does not read.
+fn happened_last(event: &Object) -> i64 {
+    event.tale().map_or(0, |tale| tale.last.0)
 }
 
 #[cfg(test)]

@@ -282,7 +282,7 @@ impl<'a> Transaction<'a> {
             None => self.check_room(&key, PROJECTIONS_MAX)?,
         }
         let created =
-            old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().to_owned());
+            old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().into_owned());
         let body = json!({
             "apiVersion": API_VERSION,
             "kind": key.kind.name(),
@@ -420,7 +420,7 @@ impl Preconditions {
             }
             Some(_) | None => Ok(()),
         };
-        check("UID", &self.uid, object.uid())?;
+        check("UID", &self.uid, &object.uid())?;
         check("ResourceVersion", &self.resource_version, &object.version().to_string())
     }
 }

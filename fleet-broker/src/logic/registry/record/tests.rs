@@ -1,6 +1,9 @@
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+
 use super::*;
 use crate::logic::occurrence::{MESSAGE_MAX_LEN, Reason};
-use crate::logic::registry::{FieldValidation, Filter, WriteOptions};
+use crate::logic::registry::{FieldValidation, Filter, StoredObject, WriteOptions};
 
 const START: i64 = 1_800_000_000;
 
@@ -110,8 +113,8 @@ fn what_happens_again_is_counted() {
     assert_eq!(bench.told("tower-a"), [row("Offline", "down", 3), row("Connected", "up", 2)]);
     assert_eq!(bench.told("tower-b"), [row("Offline", "down", 1)]);
     let event = bench.registry.objects(Kind::Event).find(|event| event.value()["count"] == 3).unwrap();
-    let times = ["firstTimestamp", "lastTimestamp"].map(|field| seconds(event, field) - START);
-    assert_eq!(times, [0, 240]);
+    let tale = event.tale().unwrap();
+    assert_eq!([tale.first.0, tale.last.0].map(|time| time - START), [0, 240]);
     assert_eq!(bench.tell("tower-c", Reason::Offline, "down"), 0, "there is no such cluster");
 }
 
@@ -243,4 +246,31 @@ fn long_names_and_texts_fit() {
     assert!(event.name().len() <= NAME_MAX_LEN, "{}", event.name());
     apimachinery::names::check_dns_subdomain(event.name()).unwrap();
     assert!(event.field("message").len() <= MESSAGE_MAX_LEN);
+}
+
+#[test]
+fn what_was_told_is_taken_up_as_it_stands() {
+    let mut bench = Bench::new();
+    bench.tell("tower-a", Reason::Rejected, "beyond its \"keys\"");
+    let event = bench.registry.objects(Kind::Event).next().unwrap();
+    let taken_up = |change: &dyn Fn(&mut Value)| {
+        let mut value = event.value();
+        change(&mut value);
+        let stored = StoredObject {
+            kind: "Event".to_owned(),
+            namespace: event.namespace().to_owned(),
+            name: event.name().to_owned(),
+            version: event.version(),
+            text: to_raw_value(&value).unwrap(),
+        };
+        let registry = Registry::restore(event.version(), vec![stored]).unwrap();
+        let object = registry.objects(Kind::Event).next().unwrap();
+        assert_eq!(object.value(), value);
+        object.tale().is_some()
+    };
+    assert!(taken_up(&|_| ()));
+    // What another hub may write is kept whole.
+    assert!(!taken_up(&|event| event["series"] = json!({"count": 2})));
+    assert!(!taken_up(&|event| event["metadata"]["uid"] = json!("another")));
+    assert!(!taken_up(&|event| event["firstTimestamp"] = json!("2027-01-15T08:00:00.5Z")));
 }
