@@ -244,6 +244,10 @@ impl Hub {
         }
         effects.extend(self.fleet.handle(now_of(), Event::Tick));
         effects.extend(self.fleet.settle(now_of()));
+        while self.fleet.has_more() {
+            effects.extend(self.fleet.handle(now_of(), Event::More));
+            effects.extend(self.fleet.settle(now_of()));
+        }
         for effect in &effects {
             if let Effect::Push(to, topic @ Downward::Desired, bytes) = effect {
                 let number = self.ids.iter().position(|id| id == to).context("a cluster that is told")?;
