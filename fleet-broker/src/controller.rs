@@ -189,7 +189,7 @@ impl Controller {
                     self.fleet_event(Event::Tick, &mut batch);
                     self.expire_events().await;
                 }
-                () = std::future::ready(()), if self.fleet.has_more() || !self.untold.is_empty() => {}
+                () = std::future::ready(()), if self.has_left() => {}
             }
             if self.fleet.has_more() {
                 self.fleet_event(Event::More, &mut batch);
@@ -356,6 +356,11 @@ impl Controller {
         let now = self.now();
         batch.effects.extend(self.fleet.settle(now));
         batch.effects.extend(self.fleet.show(now));
+    }
+
+    /// Whether it goes on although nothing happens.
+    fn has_left(&self) -> bool {
+        self.fleet.has_more() || self.fleet.has_to_show() || !self.untold.is_empty()
     }
 
     fn admit(&self, id: &ClusterId) {

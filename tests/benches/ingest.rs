@@ -254,7 +254,9 @@ impl Hub {
                 spokes[number].take(&self.trust, *topic, bytes)?;
             }
         }
-        effects.extend(self.fleet.show(now_of()));
+        while self.fleet.has_to_show() {
+            effects.extend(self.fleet.show(now_of()));
+        }
         let Sorted { writes, shown, occurred, .. } = sorted(effects);
         self.hub.store().commit(writes).await?;
         self.show(shown).await?;

@@ -88,8 +88,8 @@ impl Fleet {
         let applications = std::mem::take(&mut self.changed.now);
         self.roll_out(now, &applications, &mut effects);
         self.changed.decided.extend(applications);
-        // Clusters come first: people see what was told once all of them are.
-        if !self.has_more() {
+        // Clusters come first: people see what was told once all of them are, and their statuses before the sum of them.
+        if self.shows_all_next() {
             let decided = std::mem::take(&mut self.changed.decided);
             self.show_applications(now, &decided, &mut effects);
         }

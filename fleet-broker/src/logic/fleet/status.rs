@@ -24,6 +24,10 @@ use crate::resources::{
     ClusterStatus, Revision,
 };
 
+/// Clusters whose statuses are put out at once: more than can say something at once, so that none waits for long, and few
+/// enough that nobody who speaks to the hub meanwhile does.
+const SHOWN_AT_ONCE: usize = 1024;
+
 /// The condition that says whether a cluster is there.
 const CONNECTED: &str = "Connected";
 
@@ -68,19 +72,30 @@ impl Fresh<'_> {
 }
 
 impl Fleet {
-    /// What people are to see of clusters and their applications, where that changed since this was last asked; nothing
-    /// while a change goes on to more clusters.
+    /// What people are to see of clusters and their applications, where that changed since this was last asked, of some
+    /// at once; nothing while a change goes on to more clusters.
     pub fn show(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.has_more() {
-            return effects;
-        }
-        for id in std::mem::take(&mut self.changed.clusters) {
+        for _ in 0..SHOWN_AT_ONCE {
+            if !self.has_to_show() {
+                break;
+            }
+            let Some(id) = self.changed.clusters.pop_first() else { break };
             self.show_cluster(now, &id, &mut effects);
             let relabelled = self.changed.relabelled.remove(&id);
             self.show_assignments(now, &id, relabelled, &mut effects);
         }
         effects
+    }
+
+    /// Whether [`Self::show`] has something to show.
+    pub fn has_to_show(&self) -> bool {
+        !self.has_more() && !self.changed.clusters.is_empty()
+    }
+
+    /// Whether all that people are to see is shown with what is shown next.
+    pub(super) fn shows_all_next(&self) -> bool {
+        !self.has_more() && self.changed.clusters.len() <= SHOWN_AT_ONCE
     }
 
     /// Takes up a status that was put out before a restart, so that times of transition survive it.

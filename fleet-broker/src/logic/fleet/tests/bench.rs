@@ -259,6 +259,10 @@ impl Bench {
     fn follow(&mut self) -> Vec<Effect> {
         let mut effects = self.fleet.settle(self.now);
         effects.extend(self.fleet.show(self.now));
+        while self.fleet.has_to_show() {
+            effects.extend(self.fleet.settle(self.now));
+            effects.extend(self.fleet.show(self.now));
+        }
         effects
     }
 
