@@ -389,7 +389,7 @@ impl Controller {
         if writes.iter().any(recovers) {
             self.log_standing();
         }
-        let mut occurred = self.to_tell();
+        let mut occurred = self.next_told();
         // Events are seldom a commit of their own: what happened is told with the documents it came of, else with the
         // statuses.
         if !writes.is_empty() {
@@ -414,7 +414,7 @@ impl Controller {
     }
 
     /// What is to be told now of what happened.
-    fn to_tell(&mut self) -> Vec<Occurrence> {
+    fn next_told(&mut self) -> Vec<Occurrence> {
         let waits = self.fleet.has_more() && self.untold.len() < EVENTS_MAX;
         let now = if waits { 0 } else { self.untold.len().min(TOLD_AT_ONCE) };
         self.untold.drain(..now).collect()

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -44,6 +44,7 @@ use tests::{
     Process, figures, free_port,
     spoke::{self, APPLICATION, FLEET, Spoke},
 };
+use tokio::time::timeout;
 
 use crate::crowd::Member;
 
@@ -201,16 +202,19 @@ impl Hub {
 
     /// Waits until it has nothing to do: statuses and events of the last change follow after the change.
     pub(crate) async fn rests(&self) -> Result<()> {
-        let taken = || figures::cpu_time_of(self.process.id());
-        let deadline = Instant::now() + SOON;
-        while Instant::now() < deadline {
-            let before = taken()?;
-            tokio::time::sleep(REST).await;
-            if taken()? - before < REST / 20 {
-                return Ok(());
+        let mut ticks = tokio::time::interval(REST);
+        let resting = async {
+            let mut before = Duration::ZERO;
+            loop {
+                ticks.tick().await;
+                let taken = figures::cpu_time_of(self.process.id())?;
+                if taken - before < REST / 20 {
+                    return anyhow::Ok(());
+                }
+                before = taken;
             }
-        }
-        anyhow::bail!("the hub was busy for {SOON:?}")
+        };
+        timeout(SOON, resting).await.context("the hub rests")?
     }
 
     /// Stops it in order.

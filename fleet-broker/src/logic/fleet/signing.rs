@@ -160,10 +160,7 @@ impl Fleet {
 
 /// Why there is no such document, as whoever decides on applications says it.
 fn problem(error: &VerifyError) -> String {
-    match error {
-        VerifyError::Content { source, .. } => source.to_string(),
-        _ => chain(error),
-    }
+    if let VerifyError::Content { source, .. } = error { source.to_string() } else { chain(error) }
 }
 
 impl Cluster {
