@@ -20,16 +20,20 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T> {
     document: Arc<T>,
-    digest: Digest,
+    /// Of what others name by it; of the rest nobody asks for it, and it would take time for each message.
+    digest: Option<Digest>,
     signers: Vec<KeyId>,
 }
 
-impl<T> Verified<T> {
-    /// Digest of the envelope's exact bytes.
+impl<T: Document> Verified<T> {
+    /// Digest of the envelope's exact bytes, by which other documents name it.
     pub fn digest(&self) -> Digest {
-        self.digest
+        const { assert!(T::IS_NAMED, "no document names one of this type") };
+        self.digest.expect("the digest of what is named is computed when it is verified")
     }
+}
 
+impl<T> Verified<T> {
     /// What it says, for whoever needs no more to know who said it.
     pub fn into_document(self) -> T
     where
@@ -48,7 +52,7 @@ impl Verified<CarryHead> {
     /// What the carried head says. It may be believed where heads that came by hand may be, and nowhere else.
     pub fn into_head(self) -> Verified<Head> {
         let head = Arc::new(self.document.head.clone());
-        Verified { document: head, digest: self.digest, signers: self.signers }
+        Verified { document: head, digest: None, signers: self.signers }
     }
 }
 
@@ -215,7 +219,7 @@ impl Trust {
         unchecked.check().map_err(|source| VerifyError::Content { what, source })?;
         let keys = unchecked.keys_of(&unchecked.root.keys);
         let binding = Binding { kind: Root::TYPE, fleet, cluster: None };
-        let root: Verified<Root> = open(&envelope, binding, &keys, unchecked.root.threshold, found)?;
+        let root: Verified<Root> = open(&envelope, binding, &keys, unchecked.root.threshold, bytes)?;
         same_fleet(&root, fleet)?;
         Ok(Self { root })
     }
@@ -228,7 +232,7 @@ impl Trust {
         let signed_as = |root: &Root| {
             let binding = Binding { kind: Root::TYPE, fleet, cluster: None };
             let keys = root.keys_of(&root.root.keys);
-            open::<Root>(&envelope, binding, &keys, root.root.threshold, Digest::of(bytes))
+            open::<Root>(&envelope, binding, &keys, root.root.threshold, bytes)
         };
         let next = signed_as(&self.root)?;
         if self.root.version.checked_add(1) != Some(next.version) {
@@ -259,7 +263,7 @@ impl Trust {
 
     /// Digest of the root's envelope.
     pub fn root_digest(&self) -> Digest {
-        self.root.digest
+        self.root.digest()
     }
 
     /// Checks a document the director made for `cluster`.
@@ -291,8 +295,8 @@ impl Trust {
         if !self.root.director.keys.contains(&signer) {
             return Err(VerifyError::Signatures { what, threshold: 1, named: vec![signer] });
         }
-        let digest = Digest::of(&bytes);
-        let verified = Verified { document: Arc::new(document), digest, signers: vec![signer] };
+        let (document, digest) = (Arc::new(document), digest_of::<T>(&bytes));
+        let verified = Verified { document, digest, signers: vec![signer] };
         debug_assert!(
             self.director(verified.cluster(), &bytes).is_ok_and(|read: Verified<T>| read == verified)
         );
@@ -310,14 +314,14 @@ impl Trust {
             .map_err(|source| VerifyError::Envelope { what, source: EnvelopeError::Shape(source) })?;
         let acks = self.acks(together.acks())?;
         let ack = together.among(acks.root).ok_or(VerifyError::Stray { what })?;
-        of_cluster(cluster, read(ack, Digest::of(bytes), acks.signers)?)
+        of_cluster(cluster, read(ack, bytes, acks.signers)?)
     }
 
     /// Checks what was signed for the acknowledgements of many clusters.
     pub fn acks(&self, bytes: &[u8]) -> Result<Verified<Acks>, VerifyError> {
         let envelope = envelope::<Acks>(bytes, Envelope::parse_many)?;
         let binding = Binding { kind: Acks::TYPE, fleet: &self.root.fleet, cluster: None };
-        open(&envelope, binding, &self.root.keys_of(&self.root.director.keys), 1, Digest::of(bytes))
+        open(&envelope, binding, &self.root.keys_of(&self.root.director.keys), 1, bytes)
     }
 
     /// Checks a release: its signatures, and that its signers may release all that it holds.
@@ -326,7 +330,7 @@ impl Trust {
         let ids: Vec<KeyId> = self.root.releases.iter().flat_map(|role| role.keys.iter().copied()).collect();
         let binding = Binding { kind: Release::TYPE, fleet: &self.root.fleet, cluster: None };
         let keys = self.root.keys_of(&ids);
-        let release: Verified<Release> = open(&envelope, binding, &keys, 1, Digest::of(bytes))?;
+        let release: Verified<Release> = open(&envelope, binding, &keys, 1, bytes)?;
         self.check_scope(&release)?;
         Ok(release)
     }
@@ -461,7 +465,7 @@ fn single<T: ForCluster>(
 ) -> Result<Verified<T>, VerifyError> {
     let envelope = envelope::<T>(bytes, Envelope::parse_one)?;
     let binding = Binding { kind: T::TYPE, fleet, cluster: Some(cluster) };
-    of_cluster(cluster, open(&envelope, binding, keys, 1, Digest::of(bytes))?)
+    of_cluster(cluster, open(&envelope, binding, keys, 1, bytes)?)
 }
 
 fn of_cluster<T: ForCluster>(cluster: &ClusterId, document: Verified<T>) -> Result<Verified<T>, VerifyError> {
@@ -492,23 +496,23 @@ fn open<T: Document>(
     binding: Binding<'_>,
     keys: &[PublicKey],
     threshold: u8,
-    digest: Digest,
+    bytes: &[u8],
 ) -> Result<Verified<T>, VerifyError> {
     let what = T::TYPE.name();
     let Some((payload, signers)) = envelope.open(binding, keys, threshold) else {
         return Err(VerifyError::Signatures { what, threshold, named: envelope.claimed_signers().collect() });
     };
-    read(payload, digest, signers)
+    read(payload, bytes, signers)
 }
 
-/// Reads what was verified to be signed.
-fn read<T: Document>(
-    payload: &[u8],
-    digest: Digest,
-    signers: Vec<KeyId>,
-) -> Result<Verified<T>, VerifyError> {
+/// Reads what was verified to be signed; `bytes` are all that came.
+fn read<T: Document>(payload: &[u8], bytes: &[u8], signers: Vec<KeyId>) -> Result<Verified<T>, VerifyError> {
     let what = T::TYPE.name();
     let document: T = codec::decode(what, payload).map_err(|source| VerifyError::Decode { what, source })?;
     document.check().map_err(|source| VerifyError::Content { what, source })?;
-    Ok(Verified { document: Arc::new(document), digest, signers })
+    Ok(Verified { document: Arc::new(document), digest: digest_of::<T>(bytes), signers })
+}
+
+fn digest_of<T: Document>(bytes: &[u8]) -> Option<Digest> {
+    T::IS_NAMED.then(|| Digest::of(bytes))
 }

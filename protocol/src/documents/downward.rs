@@ -202,6 +202,7 @@ impl Desired {
 
 impl Document for Desired {
     const TYPE: DocumentType = DocumentType::Desired;
+    const IS_NAMED: bool = true;
 
     fn check(&self) -> Result<(), ContentError> {
         at_most("releases", &self.releases, limits::APPLICATIONS)?;

@@ -112,6 +112,9 @@ pub trait Document: Serialize + DeserializeOwned {
     /// Largest size of its envelope in bytes.
     const LIMIT: usize = crate::limits::DOCUMENT_BYTES;
 
+    /// Whether other documents name it, by the digest of its envelope.
+    const IS_NAMED: bool = false;
+
     /// Checks what can be checked without any other document.
     fn check(&self) -> Result<(), ContentError>;
 }

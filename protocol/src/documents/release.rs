@@ -337,6 +337,7 @@ impl IgnoreRule {
 
 impl Document for Release {
     const TYPE: DocumentType = DocumentType::Release;
+    const IS_NAMED: bool = true;
     const LIMIT: usize = limits::RELEASE_BYTES;
 
     fn check(&self) -> Result<(), ContentError> {

@@ -148,6 +148,7 @@ impl Root {
 
 impl Document for Root {
     const TYPE: DocumentType = DocumentType::Root;
+    const IS_NAMED: bool = true;
 
     fn check(&self) -> Result<(), ContentError> {
         at_most("keys", &self.keys, limits::ROOT_KEYS)?;
