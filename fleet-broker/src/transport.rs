@@ -123,7 +123,7 @@ pub struct TransportConfig {
     pub client_ca: CertificateDer<'static>,
     /// Whether a cluster with a good certificate is let in now.
     pub is_accepted: Acceptance,
-    /// Connections of clusters at once; each takes a file descriptor and some 40 KiB.
+    /// Connections of clusters at once; each takes a file descriptor and some 80 KB.
     pub connections_max: usize,
     /// How long the hub may take over one message.
     pub acknowledge_within: Duration,

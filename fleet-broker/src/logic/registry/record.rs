@@ -16,7 +16,7 @@ use crate::logic::occurrence::{Occurrence, of_change, plain};
 use crate::resources::{Kind, event};
 
 /// Most events in all: three for each of 10,000 clusters in a rollout, and room for what else happens meanwhile. Each
-/// takes some 1.5 KB of memory. The one that happened longest ago makes room.
+/// takes some 0.6 KB of memory. The one that happened longest ago makes room.
 pub const EVENTS_MAX: usize = 40_000;
 
 /// Most events about one object: more than anybody reads, and of every reason some.
