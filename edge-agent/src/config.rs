@@ -311,8 +311,8 @@ mod range {
     /// Reports more often than this would be traffic for nothing.
     const HEARTBEAT: RangeInclusive<u32> = 10..=u32::MAX;
 
-    /// Pings more often than this would be traffic for nothing; MQTT counts to 65535.
-    const KEEPALIVE: RangeInclusive<u16> = 5..=u16::MAX;
+    /// Pings more often than this would be traffic for nothing; a hub lets nobody in who says less often that it is there.
+    const KEEPALIVE: RangeInclusive<u16> = 5..=protocol::limits::KEEPALIVE_MAX_SECONDS;
 
     pub(super) fn heartbeat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
         within(deserializer, "heartbeat_seconds", &HEARTBEAT)
@@ -400,8 +400,8 @@ mod tests {
         check("heartbeat_seconds = 1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
         check("heartbeat_seconds = -1\n", &["line 5", "heartbeat_seconds is 10 to 4294967295"]);
         check("heartbeat_seconds = \"1h\"\n", &["line 5", "invalid type: string \"1h\""]);
-        check("keepalive_seconds = 600000\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
-        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 65535"]);
+        check("keepalive_seconds = 3601\n", &["line 5", "keepalive_seconds is 5 to 3600"]);
+        check("keepalive_seconds = 4\n", &["line 5", "keepalive_seconds is 5 to 3600"]);
         check("cluster = \"twice\"\n", &["line 5", "duplicate key"]);
         check("broker", &["line 5"]);
     }

@@ -30,7 +30,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32, boundaries: &Boundarie
     boundaries.pass(At::File);
     fs::rename(&temporary, path)?;
     boundaries.pass(At::File);
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    // The parent of a bare name is the empty path, which does not open.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Puts certificate and key of the connection, which versions before 0.2 kept in two files, into one.

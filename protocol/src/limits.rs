@@ -59,6 +59,9 @@ pub const DELETES_MIN: u32 = 10;
 /// ...or this share of the inventory, whichever is more.
 pub const DELETES_PERCENT: u32 = 10;
 
+/// Longest keepalive of a connection, in seconds: a hub notices a dead one after one and a half of it.
+pub const KEEPALIVE_MAX_SECONDS: u16 = 3600;
+
 /// How long a head stays fresh after it was signed. Past it nothing new starts.
 pub const HEAD_FRESH_SECONDS: u64 = 24 * 60 * 60;
 

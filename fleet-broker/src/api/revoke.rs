@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::reply::{self, Refusal};
 use super::{Api, body};
 use crate::controller::{Question, RevokeRequest};
-use crate::logic::registry::failure;
+use crate::logic::registry::{ObjectKey, failure};
 use crate::resources::{API_VERSION, Kind};
 
 /// Longest reason: what a condition's message shows without being cut.
@@ -29,7 +29,12 @@ pub(super) async fn create(
     let request = Question::Revoke(RevokeRequest { cluster, reason, answer });
     let stopping = || failure::new(503, "ServiceUnavailable", "the hub is stopping".to_owned());
     api.questions.send(request).await.map_err(|_| stopping())?;
+    let is_there =
+        || api.hub.read(|registry| registry.get(&ObjectKey::new(Kind::Cluster, "", &name)).is_some());
     let not_joined = || {
+        if !is_there() {
+            return unknown();
+        }
         let message = format!("cluster {name} has not joined: it has no key to revoke");
         failure::new(409, "Conflict", message)
     };

@@ -17,9 +17,6 @@ pub(super) const HANDSHAKES: usize = 1024;
 /// Handshakes under way from one address: a site behind one NAT reconnects together after a power cut.
 pub(super) const HANDSHAKES_PER_ADDRESS: usize = 64;
 
-/// Largest keepalive accepted, in seconds. A dead connection is noticed after one and a half of it.
-pub(super) const KEEPALIVE_MAX_SECONDS: u16 = 3600;
-
 /// Subscriptions of one connection: there is no further topic it may read.
 pub(super) const SUBSCRIPTIONS: usize = protocol::topics::Downward::ALL.len();
 

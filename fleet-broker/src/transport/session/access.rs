@@ -14,14 +14,12 @@ use mqtt5::{
 };
 use protocol::{
     ids::TokenId,
+    limits,
     topics::{self, Upward},
 };
 use tracing::warn;
 
-use super::{
-    super::{Named, presence::Presence},
-    limits,
-};
+use super::super::{Named, presence::Presence};
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
