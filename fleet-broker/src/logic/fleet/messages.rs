@@ -167,8 +167,13 @@ impl Fleet {
         let signed = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
         let entries = signed.iter().flat_map(|signed| signed.entries());
         let newly_told = entries.filter(|(_, since)| last.is_none_or(|last| last < *since));
-        self.changed.later.extend(newly_told.map(|(app, _)| app.clone()));
-        self.changed.later.extend(report.apps.iter().map(|report| report.app.clone()));
+        let apps = newly_told.map(|(app, _)| app).chain(report.apps.iter().map(|report| &report.app));
+        // Most are there already: of those no copy is made.
+        for app in apps {
+            if !self.changed.later.contains(app) {
+                self.changed.later.insert(app.clone());
+            }
+        }
         self.changed.clusters.insert(id.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! What was put out last. Statuses stand in the registry; here is what tells whether the next is another one, and since
 //! when what both say holds. It takes a fraction of their memory, and there is one for each cluster and assignment.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use protocol::ids::{AppId, ClusterId, Digest};
@@ -27,10 +27,31 @@ pub(super) struct Last {
 /// Since when a condition has its status.
 #[derive(Debug, PartialEq, Eq)]
 struct Transition {
-    kind: Box<str>,
-    status: Box<str>,
+    kind: Cow<'static, str>,
+    status: &'static str,
     at: Time,
 }
+
+/// Kinds of conditions that every cluster and assignment has: of them no copy is kept.
+const KINDS: [&str; 14] = [
+    "Joined",
+    "Connected",
+    "Synced",
+    "Available",
+    "ClockSynced",
+    "KubernetesReady",
+    "Revoked",
+    "Carried",
+    "Adopted",
+    "Applied",
+    "Progressing",
+    "Degraded",
+    "Drifted",
+    "Held",
+];
+
+/// What a condition's status can be.
+const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// Of an assignment's status.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,17 +75,21 @@ impl Last {
 
     fn of(status: &impl Serialize, conditions: &[Condition]) -> Self {
         let text = serde_json::to_vec(status).expect("a status is JSON");
-        let transition = |condition: &Condition| Transition {
-            kind: condition.type_.as_str().into(),
-            status: condition.status.as_str().into(),
-            at: condition.last_transition_time.clone(),
+        let known = |kind: &str| KINDS.into_iter().find(|known| *known == kind);
+        let transition = |condition: &Condition| {
+            let Condition { type_, status, last_transition_time, .. } = condition;
+            Some(Transition {
+                kind: known(type_).map_or_else(|| type_.clone().into(), Cow::Borrowed),
+                status: STATUSES.into_iter().find(|known| known == status)?,
+                at: last_transition_time.clone(),
+            })
         };
-        Self { digest: Digest::of(&text), conditions: conditions.iter().map(transition).collect() }
+        Self { digest: Digest::of(&text), conditions: conditions.iter().filter_map(transition).collect() }
     }
 
     /// Since when a condition has this status; none if it did not have it.
     pub(super) fn since(&self, kind: &str, status: &str) -> Option<Time> {
-        let same = |old: &&Transition| &*old.kind == kind && &*old.status == status;
+        let same = |old: &&Transition| old.kind == kind && old.status == status;
         self.conditions.iter().find(same).map(|old| old.at.clone())
     }
 }
