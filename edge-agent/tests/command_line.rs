@@ -55,7 +55,7 @@ fn a_configuration_is_refused_by_line_and_key() {
         ),
         (minimal() + "log = \"xml\"\n", &["line 6", "log = \"xml\"", "expected `text` or `json`"]),
         (minimal() + "heartbeat_seconds = 1\n", &["line 6", "heartbeat_seconds is 10 to "]),
-        (minimal() + "keepalive_seconds = 600000\n", &["line 6", "keepalive_seconds is 5 to 65535"]),
+        (minimal() + "keepalive_seconds = 3601\n", &["line 6", "keepalive_seconds is 5 to 3600"]),
         (minimal() + "log_level\n", &["line 6", "expected `=`"]),
         (minimal().replace("hub:8883", "hub"), &["line 4", "write host:port, such as hub.example.com:8883"]),
         (minimal().replace("tower-1", "T 1"), &["line 1", "use 3 to 63 of a-z, 0-9 and '-'"]),
