@@ -16,6 +16,10 @@ use serde::Serialize;
 
 use super::{Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain, decide::Edit, recovery::NOTHING};
 
+/// How far a cluster's time may be behind the hub's, for it is told in whole seconds and after it was on its way. What is
+/// permitted from now on begins so long ago, or clusters would wait for a second that has come.
+const CLOCK_LAG_SECONDS: u64 = 5;
+
 impl Fleet {
     /// Signs a cluster's next desired state, with `edits`, and sends it if the cluster is there.
     ///
@@ -136,7 +140,7 @@ impl Fleet {
         let fresh_until = now.wall.plus(limits::HEAD_FRESH_SECONDS);
         let permit = |release: &DesiredRelease| Permit {
             app: release.app.clone(),
-            not_before: now.wall,
+            not_before: UnixSeconds(now.wall.0.saturating_sub(CLOCK_LAG_SECONDS)),
             not_after: fresh_until,
         };
         Head {

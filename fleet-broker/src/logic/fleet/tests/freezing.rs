@@ -50,6 +50,15 @@ fn nothing_starts_within_a_freeze_and_everything_after_it() {
 }
 
 #[test]
+fn what_is_permitted_from_now_on_has_begun() {
+    let mut bench = Bench::running(1, json!({}));
+    let cluster = bench.cluster("tower-1");
+    let head = cluster.head.as_ref().unwrap();
+    let begun: Vec<u64> = head.permits.iter().map(|permit| head.hub_time.since(permit.not_before)).collect();
+    assert_eq!(begun, [5], "a clock may be that much behind the hub's");
+}
+
+#[test]
 fn permits_that_were_given_are_taken_back_at_once() {
     let mut bench = Bench::running(2, json!({}));
     bench.disconnect("tower-2");
