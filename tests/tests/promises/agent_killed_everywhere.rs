@@ -167,6 +167,14 @@ impl Lane {
     }
 
     async fn is_reached(&self, made: Move) -> Result<()> {
+        self.is_shown(made).await?;
+        // What was shown came of a report; another may have followed it.
+        let status = self.site.agent_status().await?;
+        ensure!(status.reports_waiting == 0, "{status}");
+        Ok(())
+    }
+
+    async fn is_shown(&self, made: Move) -> Result<()> {
         let status = self.site.agent_status().await?;
         ensure!(status.reports_waiting == 0, "{status}");
         if made == Move::Remove {
