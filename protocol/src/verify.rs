@@ -288,13 +288,13 @@ impl Trust {
     ) -> Result<(Vec<u8>, Verified<T>), VerifyError> {
         let (what, cluster) = (T::TYPE.name(), document.cluster());
         document.check().map_err(|source| VerifyError::Content { what, source })?;
-        let binding = Binding { kind: T::TYPE, fleet: &self.root.fleet, cluster: Some(cluster) };
-        let bytes = cose::sign_one(binding, &codec::encode(&document), key);
-        within_limit::<T>(&bytes)?;
         let signer = key.public().id();
         if !self.root.director.keys.contains(&signer) {
             return Err(VerifyError::Signatures { what, threshold: 1, named: vec![signer] });
         }
+        let binding = Binding { kind: T::TYPE, fleet: &self.root.fleet, cluster: Some(cluster) };
+        let bytes = cose::sign_one(binding, &codec::encode(&document), key);
+        within_limit::<T>(&bytes)?;
         let (document, digest) = (Arc::new(document), digest_of::<T>(&bytes));
         let verified = Verified { document, digest, signers: vec![signer] };
         debug_assert!(

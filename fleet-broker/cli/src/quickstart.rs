@@ -242,17 +242,10 @@ fn bundle(options: &Options) -> Result<Bundle, CommandError> {
     let texts = [SourceText { name: "quickstart's demo".to_owned(), text: DEMO.to_owned() }];
     let rules = Rules { namespace: tenant(), cluster_scoped: BTreeSet::new(), plaintext_secrets: false };
     let manifests = manifest::parse(&texts, &rules)?;
+    let app = AppId { tenant: tenant(), name: Name::new(APPLICATION).expect("the name follows the rule") };
     let plan = Plan {
-        app: AppId { tenant: tenant(), name: Name::new(APPLICATION).expect("the name follows the rule") },
-        version: VERSION.to_owned(),
-        counter: 1,
-        floor: 0,
-        not_after: options.now.plus(YEAR_SECONDS),
-        parameters: Vec::new(),
-        ignore: Vec::new(),
         adopt: Adopt::IfIdentical,
-        max_deletes: None,
-        affects_link: false,
+        ..Plan::new(app, VERSION.to_owned(), 1, options.now.plus(YEAR_SECONDS))
     };
     let about = CommandError::bundle("make", &path);
     let mut bundle = Bundle::new(&release::build(&plan, manifests.objects)?).map_err(about)?;

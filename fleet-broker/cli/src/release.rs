@@ -49,6 +49,24 @@ pub struct Plan {
     pub affects_link: bool,
 }
 
+impl Plan {
+    /// A release that asks for nothing special: nothing may be set, nothing is adopted.
+    pub fn new(app: AppId, version: String, counter: u64, not_after: UnixSeconds) -> Self {
+        Self {
+            app,
+            version,
+            counter,
+            floor: 0,
+            not_after,
+            parameters: Vec::new(),
+            ignore: Vec::new(),
+            adopt: Adopt::Never,
+            max_deletes: None,
+            affects_link: false,
+        }
+    }
+}
+
 /// Decisions that do not fit the objects.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseError {

@@ -29,16 +29,15 @@ pub(super) async fn create(
     let request = Question::Revoke(RevokeRequest { cluster, reason, answer });
     let stopping = || failure::new(503, "ServiceUnavailable", "the hub is stopping".to_owned());
     api.questions.send(request).await.map_err(|_| stopping())?;
-    let is_there =
-        || api.hub.read(|registry| registry.get(&ObjectKey::new(Kind::Cluster, "", &name)).is_some());
-    let not_joined = || {
-        if !is_there() {
+    let no_key = || {
+        let key = ObjectKey::new(Kind::Cluster, "", &name);
+        if api.hub.read(|registry| registry.get(&key).is_none()) {
             return unknown();
         }
         let message = format!("cluster {name} has not joined: it has no key to revoke");
         failure::new(409, "Conflict", message)
     };
-    let revoked = revoked.await.map_err(|_| stopping())?.ok_or_else(not_joined)?;
+    let revoked = revoked.await.map_err(|_| stopping())?.ok_or_else(no_key)?;
     let body = json!({
         "apiVersion": API_VERSION,
         "kind": "Revocation",

@@ -34,7 +34,6 @@ use fleet_broker::{
 };
 use jiff::Timestamp;
 use protocol::{
-    documents::Adopt,
     ids::{AppId, ClusterId, FleetId, KeyId, Name},
     time::UnixSeconds,
     verify::Trust,
@@ -150,18 +149,8 @@ impl Folder {
 
     /// A signed version of the application: one ConfigMap.
     pub(crate) fn bundle(&self, version: u64) -> Result<Bundle> {
-        let plan = Plan {
-            app: AppId::new(FLEET, APPLICATION)?,
-            version: format!("1.0.{version}"),
-            counter: version,
-            floor: 0,
-            not_after: clock::now().plus(DAY_SECONDS),
-            parameters: Vec::new(),
-            ignore: Vec::new(),
-            adopt: Adopt::Never,
-            max_deletes: None,
-            affects_link: false,
-        };
+        let app = AppId::new(FLEET, APPLICATION)?;
+        let plan = Plan::new(app, format!("1.0.{version}"), version, clock::now().plus(DAY_SECONDS));
         let text =
             format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: web}}, data: {{v: '{version}'}}}}");
         let texts = [SourceText { name: "bench".to_owned(), text }];

@@ -30,10 +30,7 @@ use fleet_broker::{
     resources::{APPROVE_ANNOTATION, Assignment, AssignmentState, AssignmentStatus, Cluster},
     serve::{self, Running, ServeConfig},
 };
-use protocol::{
-    documents::Adopt,
-    ids::{AppId, ClusterId, FleetId},
-};
+use protocol::ids::{AppId, ClusterId, FleetId};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 pub(crate) use tests::program;
@@ -484,18 +481,7 @@ impl Drop for Site {
 
 /// A version of an application, good for a day, without anything special.
 pub(crate) fn plan(app: &AppId, counter: u64) -> Plan {
-    Plan {
-        app: app.clone(),
-        version: format!("1.0.{counter}"),
-        counter,
-        floor: 0,
-        not_after: clock::now().plus(DAY_SECONDS),
-        parameters: Vec::new(),
-        ignore: Vec::new(),
-        adopt: Adopt::Never,
-        max_deletes: None,
-        affects_link: false,
-    }
+    Plan::new(app.clone(), format!("1.0.{counter}"), counter, clock::now().plus(DAY_SECONDS))
 }
 
 /// A bundle of these manifests with these signatures. Objects that name no namespace are in the tenant's.

@@ -38,18 +38,8 @@ fn trust(keys: &FleetKeys) -> Trust {
 }
 
 fn plan(app: &str) -> Plan {
-    Plan {
-        app: app.parse().unwrap(),
-        version: "1.4.2".to_owned(),
-        counter: 7,
-        floor: 0,
-        not_after: EXPIRES,
-        parameters: Vec::new(),
-        ignore: Vec::new(),
-        adopt: protocol::documents::Adopt::IfIdentical,
-        max_deletes: None,
-        affects_link: false,
-    }
+    let plan = Plan::new(app.parse().unwrap(), "1.4.2".to_owned(), 7, EXPIRES);
+    Plan { adopt: protocol::documents::Adopt::IfIdentical, ..plan }
 }
 
 fn bundle(app: &str, text: &str) -> Bundle {

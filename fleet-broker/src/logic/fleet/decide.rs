@@ -201,7 +201,7 @@ impl Fleet {
             }
         }
         if !change.install.is_empty() {
-            self.may_install(now, application, release)?;
+            may_install(now, application, release)?;
         }
         Ok(change)
     }
@@ -217,7 +217,7 @@ impl Fleet {
         count: usize,
     ) -> Result<BTreeMap<ClusterId, Arc<DesiredRelease>>, (Waits, String)> {
         let (release, placement) = self.placement(id, application)?;
-        self.may_install(now, application, release)?;
+        may_install(now, application, release)?;
         let after = self.clusters.range((Bound::Excluded(last), Bound::Unbounded));
         let install = after.filter(|(_, state)| state.accepted).filter_map(|(cluster, state)| {
             let step = self.step(id, application, placement.on(&state.labels), state);
@@ -267,21 +267,6 @@ impl Fleet {
             Some(_) => Step::Unread,
             None => Step::Remove,
         }
-    }
-
-    /// A release that has expired is not newly installed.
-    fn may_install(
-        &self,
-        now: Now,
-        application: &Application,
-        release: &Release,
-    ) -> Result<(), (Waits, String)> {
-        let not_after = release.verified.not_after;
-        if now.wall <= not_after {
-            return Ok(());
-        }
-        let bundle = &application.spec.bundle;
-        Err((Waits::Blocked, format!("bundle {bundle} expired at {not_after}: have it signed anew")))
     }
 
     fn release_for(&self, id: &AppId, application: &Application) -> Result<&Release, String> {
@@ -347,6 +332,16 @@ impl Fleet {
         effects.push(Effect::Store(removals.iter().map(document).collect()));
         self.removals.extend(removals);
     }
+}
+
+/// A release that has expired is not newly installed.
+fn may_install(now: Now, application: &Application, release: &Release) -> Result<(), (Waits, String)> {
+    let not_after = release.verified.not_after;
+    if now.wall <= not_after {
+        return Ok(());
+    }
+    let bundle = &application.spec.bundle;
+    Err((Waits::Blocked, format!("bundle {bundle} expired at {not_after}: have it signed anew")))
 }
 
 /// The release in a bundle of this name.

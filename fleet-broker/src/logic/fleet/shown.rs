@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use protocol::ids::{AppId, ClusterId, Digest};
 use serde::Serialize;
 
+use super::status::{DRIFTED, JUDGED, STATUSES};
 use crate::resources::{ApplicationStatus, AssignmentState, AssignmentStatus, ClusterStatus};
 
 /// What was put out last, of everything that has a status.
@@ -21,10 +22,13 @@ pub(super) struct Shown {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Last {
     digest: Digest,
-    conditions: Box<[Transition]>,
+    pub(super) transitions: Transitions,
 }
 
-/// Since when a condition has its status.
+/// Since when conditions have their status.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Transitions(Box<[Transition]>);
+
 #[derive(Debug, PartialEq, Eq)]
 struct Transition {
     kind: Cow<'static, str>,
@@ -32,26 +36,8 @@ struct Transition {
     at: Time,
 }
 
-/// Kinds of conditions that every cluster and assignment has: of them no copy is kept.
-const KINDS: [&str; 14] = [
-    "Joined",
-    "Connected",
-    "Synced",
-    "Available",
-    "ClockSynced",
-    "KubernetesReady",
-    "Revoked",
-    "Carried",
-    "Adopted",
-    "Applied",
-    "Progressing",
-    "Degraded",
-    "Drifted",
-    "Held",
-];
-
-/// What a condition's status can be.
-const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
+/// Conditions that agents report, beside those that the hub judges: of their names no copy is kept.
+const REPORTED: [&str; 5] = ["KubernetesReady", "Held", "Applied", "Progressing", "Degraded"];
 
 /// Of an assignment's status.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,28 +55,32 @@ impl Last {
         Self::of(status, &status.conditions)
     }
 
-    pub(super) fn of_application(status: &ApplicationStatus) -> Self {
-        Self::of(status, &status.conditions)
-    }
-
     fn of(status: &impl Serialize, conditions: &[Condition]) -> Self {
         let text = serde_json::to_vec(status).expect("a status is JSON");
-        let known = |kind: &str| KINDS.into_iter().find(|known| *known == kind);
+        Self { digest: Digest::of(&text), transitions: Transitions::of(conditions) }
+    }
+}
+
+impl Transitions {
+    /// What `conditions` say.
+    pub(super) fn of(conditions: &[Condition]) -> Self {
+        let names = JUDGED.into_iter().chain([DRIFTED]).chain(REPORTED);
         let transition = |condition: &Condition| {
             let Condition { type_, status, last_transition_time, .. } = condition;
+            let known = names.clone().find(|known| known == type_);
             Some(Transition {
-                kind: known(type_).map_or_else(|| type_.clone().into(), Cow::Borrowed),
+                kind: known.map_or_else(|| type_.clone().into(), Cow::Borrowed),
                 status: STATUSES.into_iter().find(|known| known == status)?,
                 at: last_transition_time.clone(),
             })
         };
-        Self { digest: Digest::of(&text), conditions: conditions.iter().filter_map(transition).collect() }
+        Self(conditions.iter().filter_map(transition).collect())
     }
 
     /// Since when a condition has this status; none if it did not have it.
     pub(super) fn since(&self, kind: &str, status: &str) -> Option<Time> {
         let same = |old: &&Transition| old.kind == kind && old.status == status;
-        self.conditions.iter().find(same).map(|old| old.at.clone())
+        self.0.iter().find(same).map(|old| old.at.clone())
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{
     Cluster, Effect, Fleet, Reported, Revocation, Signed, preview,
     rollout::Decision,
-    shown::{Last, LastAssignment},
+    shown::{Last, LastAssignment, Transitions},
 };
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
@@ -50,8 +50,11 @@ const SYNCED: &str = "Synced";
 const KUBERNETES_READY: &str = "KubernetesReady";
 
 /// What the hub judges by itself: of these a cluster has no say.
-const JUDGED: [&str; 8] =
+pub(super) const JUDGED: [&str; 8] =
     ["Joined", CONNECTED, REVOKED, SYNCED, "Available", "Carried", "ClockSynced", ADOPTED];
+
+/// What a condition's status can be.
+pub(super) const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 
 /// One condition before it is compared with the one before it.
 pub(super) struct Fresh<'a> {
@@ -125,7 +128,8 @@ impl Fleet {
         };
         let before = self.shown.clusters.get(id);
         let adopted = self.adopted(cluster);
-        let mut status = cluster_status(now, cluster, self.revocation_of(id), adopted, before);
+        let held = before.map(|before| &before.transitions);
+        let mut status = cluster_status(now, cluster, self.revocation_of(id), adopted, held);
         // A report's time alone is no change: it is put out together with the next one.
         let last = Last::of_cluster(&status);
         if before == Some(&last) {
@@ -321,7 +325,7 @@ fn assignment_status(
         application: release.app.name.to_string(),
         bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
-        conditions: transit(now, fresh, before.map(|before| &before.last)),
+        conditions: transit(now, fresh, before.map(|before| &before.last.transitions)),
         worst_object: worst.filter(|_| previewed.is_none()).map(|worst| worst.object.clone()),
         message,
         preview: report.and_then(preview::preview),
@@ -380,7 +384,7 @@ fn cluster_status(
     cluster: &Cluster,
     revocation: Option<&Revocation>,
     adopted: Option<Fresh<'_>>,
-    before: Option<&Last>,
+    before: Option<&Transitions>,
 ) -> ClusterStatus {
     let report = cluster.report.as_ref();
     let signed = cluster.signed.as_ref();
@@ -493,7 +497,11 @@ fn heard<'a>(
 }
 
 /// Conditions with the time of their last transition, taken from before where nothing changed.
-fn transit<'a>(now: Now, fresh: impl Iterator<Item = Fresh<'a>>, before: Option<&Last>) -> Vec<Condition> {
+fn transit<'a>(
+    now: Now,
+    fresh: impl Iterator<Item = Fresh<'a>>,
+    before: Option<&Transitions>,
+) -> Vec<Condition> {
     fresh
         .map(|Fresh { kind, status, reason, message }| {
             let since = before.and_then(|before| before.since(kind, status));
@@ -545,7 +553,7 @@ fn application_status(
             message: reason.clone(),
         },
     ];
-    let before = before.map(Last::of_application);
+    let before = before.map(|before| Transitions::of(&before.conditions));
     let mut conditions = transit(now, fresh.into_iter(), before.as_ref());
     let observed = i64::try_from(generation).ok();
     conditions.iter_mut().for_each(|condition| condition.observed_generation = observed);

@@ -296,7 +296,7 @@ impl Serialize for Object {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.body {
             Body::Text { text, .. } => text.serialize(serializer),
-            Body::Tale(tale) => tale.written(self.version, |event| event.serialize(serializer)),
+            Body::Tale(tale) => tale.write(self.version).serialize(serializer),
         }
     }
 }

@@ -101,11 +101,6 @@ impl Tale {
         serde_json::to_string(&self.write(version)).expect("an event is JSON")
     }
 
-    /// Its JSON at a version, for whoever writes it on.
-    pub(super) fn written<T>(&self, version: u64, with: impl FnOnce(&Written) -> T) -> T {
-        with(&self.write(version))
-    }
-
     /// Whoever makes the same event at the same time again makes the same one.
     pub(super) fn uid(&self) -> String {
         let key = ObjectKey::new(Kind::Event, &self.namespace, &self.name);
@@ -132,7 +127,8 @@ impl Tale {
         if self.about.is_namespaced() { &self.namespace } else { "" }
     }
 
-    fn write(&self, version: u64) -> Written {
+    /// What clients see of it at a version.
+    pub(super) fn write(&self, version: u64) -> Written {
         let first = self.first.text();
         Written {
             api_version: Kind::Event.api_version().to_owned(),
