@@ -197,7 +197,7 @@ impl Hub {
             loop {
                 ticks.tick().await;
                 let taken = figures::cpu_time_of(self.process.id())?;
-                if taken - before < REST / 20 {
+                if taken.saturating_sub(before) < REST / 20 {
                     return anyhow::Ok(());
                 }
                 before = taken;
