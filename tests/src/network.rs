@@ -140,6 +140,10 @@ async fn connect(client: TcpStream, state: Arc<State>) {
     }
     let address = *target.borrow_and_update();
     let Ok(server) = TcpStream::connect(address).await else { return };
+    // What is sent in small pieces is not to wait for acknowledgements here, which come 40 ms later.
+    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+        return;
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
