@@ -355,7 +355,7 @@ impl Controller {
     fn settle(&mut self, batch: &mut Batch) {
         let now = self.now();
         batch.effects.extend(self.fleet.settle(now));
-        batch.effects.extend(self.fleet.show(now));
+        batch.effects.extend(self.fleet.show());
     }
 
     /// Whether it goes on although nothing happens.

@@ -11,13 +11,13 @@ use apimachinery::selector::METADATA_FIELDS;
 use apimachinery::table::{ColumnDefinition, Columns};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde::Serialize;
 use serde_json::Value;
 
 mod application;
 mod assignment;
 mod bundle;
 mod cluster;
+mod dated;
 mod decode;
 pub mod event;
 mod field;
@@ -36,6 +36,7 @@ pub use bundle::{
     ParameterTarget,
 };
 pub use cluster::*;
+pub use dated::{Before, Status, UNDATED};
 pub use decode::{Decoded, FieldPath, Segment};
 pub use field::FieldError;
 pub use freeze::*;
@@ -171,13 +172,6 @@ impl Kind {
         &DEFINITIONS[&self]
     }
 }
-
-/// What the hub itself says of an object, as its kind's type has it.
-pub trait Status: Serialize + std::fmt::Debug {}
-
-impl Status for ApplicationStatus {}
-impl Status for AssignmentStatus {}
-impl Status for ClusterStatus {}
 
 /// What is served of a kind, ready to use.
 #[derive(Clone, Debug)]

@@ -28,14 +28,18 @@ pub struct DecodeError {
 /// Room for most of what is encoded: to grow into it byte by byte would take longer than to encode it.
 const ROOM: usize = 512;
 
-/// Encodes a value. Every type of this crate encodes: none holds a map with odd keys or a failing serializer.
+/// Encodes a value. Every type of this crate encodes: none holds a map with odd keys or a failing serializer. Whoever
+/// keeps the bytes for long puts them into a box: the vector has room left.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ROOM);
-    let written = value.serialize(&mut Serializer::new(&mut IoWrite::new(&mut bytes)).packed_format());
-    written.expect("protocol types encode into memory");
-    // Some are kept, by the thousand.
-    bytes.shrink_to_fit();
+    encode_into(&mut bytes, value);
     bytes
+}
+
+/// Encodes a value behind what is there.
+pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    let written = value.serialize(&mut Serializer::new(&mut IoWrite::new(bytes)).packed_format());
+    written.expect("protocol types encode into memory");
 }
 
 /// Decodes exactly one value from all of `bytes`, which must be what [`encode`] makes of it.

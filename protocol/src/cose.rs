@@ -5,6 +5,7 @@
 //! `["edgefleet/1", type, fleet, cluster]` as external data, so a document made for one fleet, cluster or
 //! purpose is nothing anywhere else.
 
+use serde::Serialize;
 use serde_bytes::Bytes;
 
 use crate::{
@@ -14,6 +15,12 @@ use crate::{
     keys::{PublicKey, SIGNATURE_BYTES, SigningKey},
     limits,
 };
+
+/// Room for a protected header.
+const HEADER_ROOM: usize = 64;
+
+/// Room for what is signed beside the payload: a header, what it is bound to, and lengths.
+const STRUCTURE_ROOM: usize = 320;
 
 /// What a signature is bound to beside the payload.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +100,11 @@ impl<'a> Envelope<'a> {
         Ok(Self { payload, signatures, form: Form::Many })
     }
 
+    /// The first signature, by whomever.
+    pub(crate) fn first_signature(&self) -> &'a [u8] {
+        self.signatures[0].bytes
+    }
+
     /// Who claims to have signed, in the order of the envelope. Claims only.
     pub fn claimed_signers(&self) -> impl Iterator<Item = KeyId> {
         self.signatures.iter().map(|signature| signature.key)
@@ -146,8 +158,17 @@ impl<'a> Signature<'a> {
 pub fn sign_one(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> Vec<u8> {
     let header = protected_header(binding.kind, &key.public().id());
     let message = signature_structure_1(&header, &external_aad(binding), payload);
-    let signature = key.sign(&message);
-    codec::encode(&(Bytes::new(&header), EmptyMap {}, Bytes::new(payload), Bytes::new(&signature)))
+    encode_one(&header, payload, &key.sign(&message))
+}
+
+/// Puts a COSE_Sign1 together again from what was signed as a `kind` and the signature that `key` made. Whether it holds
+/// is not checked.
+pub(crate) fn reassemble_one(kind: DocumentType, payload: &[u8], key: &KeyId, signature: &[u8]) -> Vec<u8> {
+    encode_one(&protected_header(kind, key), payload, signature)
+}
+
+fn encode_one(header: &[u8], payload: &[u8], signature: &[u8]) -> Vec<u8> {
+    codec::encode(&(Bytes::new(header), EmptyMap {}, Bytes::new(payload), Bytes::new(signature)))
 }
 
 /// Signs `payload` as a COSE_Sign with one signature for each key.
@@ -190,9 +211,11 @@ fn encode_many(payload: &[u8], signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
 
 /// `{1: -19, 4: key id, 16: type}` in its one deterministic encoding (RFC 8949, 4.2).
 fn protected_header(kind: DocumentType, key: &KeyId) -> Vec<u8> {
-    let mut out = header_start().to_vec();
+    let mut out = Vec::with_capacity(HEADER_ROOM);
+    out.extend_from_slice(&header_start());
     out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(&header_end(kind));
+    out.push(0x10);
+    codec::encode_into(&mut out, &kind.name());
     out
 }
 
@@ -201,16 +224,10 @@ fn header_start() -> [u8; 6] {
     [0xa3, 0x01, 0x32, 0x04, 0x58, 0x20]
 }
 
-fn header_end(kind: DocumentType) -> Vec<u8> {
-    let mut out = vec![0x10];
-    out.extend_from_slice(&codec::encode(&kind.name()));
-    out
-}
-
 fn header_key(kind: DocumentType, header: &[u8]) -> Option<KeyId> {
     let rest = header.strip_prefix(&header_start())?;
-    let key = rest.strip_suffix(header_end(kind).as_slice())?;
-    KeyId::try_from(key).ok()
+    let key = KeyId::try_from(rest.get(..KeyId::LEN)?).ok()?;
+    (header == protected_header(kind, &key)).then_some(key)
 }
 
 fn external_aad(binding: Binding<'_>) -> Vec<u8> {
@@ -219,10 +236,17 @@ fn external_aad(binding: Binding<'_>) -> Vec<u8> {
 }
 
 fn signature_structure_1(header: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
-    codec::encode(&("Signature1", Bytes::new(header), Bytes::new(aad), Bytes::new(payload)))
+    structure(payload, &("Signature1", Bytes::new(header), Bytes::new(aad), Bytes::new(payload)))
 }
 
 fn signature_structure(header: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
-    let [body_header, header, aad, payload] = [&[], header, aad, payload].map(Bytes::new);
-    codec::encode(&("Signature", body_header, header, aad, payload))
+    let [body_header, header, aad, content] = [&[], header, aad, payload].map(Bytes::new);
+    structure(payload, &("Signature", body_header, header, aad, content))
+}
+
+/// What is signed, in room that is there at once: reports are verified by the thousand.
+fn structure(payload: &[u8], parts: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + STRUCTURE_ROOM);
+    codec::encode_into(&mut out, parts);
+    out
 }

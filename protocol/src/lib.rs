@@ -10,6 +10,7 @@ pub mod documents;
 pub mod enrol;
 pub mod freshness;
 pub mod ids;
+pub mod kept;
 pub mod keys;
 pub mod limits;
 pub mod order;

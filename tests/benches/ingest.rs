@@ -255,7 +255,7 @@ impl Hub {
             }
         }
         while self.fleet.has_to_show() {
-            effects.extend(self.fleet.show(now_of()));
+            effects.extend(self.fleet.show());
         }
         let Sorted { writes, shown, occurred, .. } = sorted(effects);
         self.hub.store().commit(writes).await?;
@@ -311,7 +311,7 @@ impl Hub {
             self.hub.store().commit(writes).await?;
         }
         lap.end(&mut total.stored)?;
-        shown.extend(self.fleet.show(now_of()));
+        shown.extend(self.fleet.show());
         lap.end(&mut total.judged)?;
         self.show(shown).await?;
         lap.end(&mut total.shown)?;

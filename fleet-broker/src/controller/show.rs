@@ -58,11 +58,11 @@ pub fn show_one(transaction: &mut Transaction<'_>, effect: Effect) -> Result<(),
     match effect {
         Effect::ClusterStatus(id, status) => {
             let key = ObjectKey::new(Kind::Cluster, "", id.as_str());
-            transaction.update_status(&key, &*status).map(drop)
+            transaction.update_status(&key, *status).map(drop)
         }
         Effect::ApplicationStatus(id, status) => {
             let key = ObjectKey::new(Kind::Application, id.tenant.as_str(), id.name.as_str());
-            transaction.update_status(&key, &*status).map(drop)
+            transaction.update_status(&key, *status).map(drop)
         }
         Effect::Assignment(app, cluster, Some(shown)) => {
             let (key, (labels, status)) = (assignment_key(&app, &cluster), *shown);

@@ -6,10 +6,12 @@ mod acks;
 pub mod carry;
 mod decide;
 mod freeze;
+mod labels;
 pub mod messages;
 pub mod placement;
 mod preview;
 pub mod recovery;
+mod reported;
 mod revocation;
 pub mod rollout;
 mod shown;
@@ -27,8 +29,9 @@ use std::{
 
 use protocol::{
     codec,
-    documents::{self, AppReport, Condition, Desired, DesiredRelease, Encoding},
-    ids::{AppId, ClusterId, Digest, Incarnation, JournalId, KeyId, Name},
+    documents::{self, Desired, DesiredRelease, Encoding},
+    ids::{AppId, ClusterId, Digest, Incarnation, KeyId, Name},
+    kept::Kept,
     keys::{PublicKey, SigningKey},
     limits,
     order::Order,
@@ -36,16 +39,17 @@ use protocol::{
     topics::{Downward, Upward},
     verify::{Trust, Verified},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::logic::occurrence::{Occurrence, Reason};
 use crate::logic::registry::failure::chain;
 use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, ClusterStatus};
 pub use freeze::FreezeRecord;
+pub use labels::Labels;
 
 pub use decide::believe;
 use decide::{Removals, UnderWay};
 use recovery::{Agreement, Claim, Recovery};
+use reported::Reported;
 pub use revocation::Revocation;
 use rollout::Decision;
 pub use told::assignment_key;
@@ -213,7 +217,8 @@ pub struct Fleet {
     director: Arc<SigningKey>,
     incarnation: Incarnation,
     recovery: Option<Recovery>,
-    clusters: BTreeMap<ClusterId, Cluster>,
+    /// Boxed, or what the tree has in reserve would be as large as they are.
+    clusters: BTreeMap<ClusterId, Box<Cluster>>,
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
     freezes: BTreeMap<String, FreezeRecord>,
@@ -222,7 +227,8 @@ pub struct Fleet {
     decisions: BTreeMap<AppId, Decision>,
     /// Applications whose change was told to some clusters and not yet to all.
     under_way: BTreeMap<AppId, UnderWay>,
-    shown: shown::Shown,
+    /// What was put out last of applications, undated.
+    shown: BTreeMap<AppId, ApplicationStatus>,
     changed: Changed,
     resign_at: Duration,
 }
@@ -246,7 +252,7 @@ struct Changed {
 #[derive(Debug, Default)]
 struct Cluster {
     registered: bool,
-    labels: BTreeMap<String, String>,
+    labels: Labels,
     accepted: bool,
     hold: Option<HoldRecord>,
     /// Whether it was on hold when that was last looked at: heads are sent when it changes.
@@ -256,7 +262,8 @@ struct Cluster {
     /// Which of both was told last in an event; none before it was connected.
     told_connected: Option<bool>,
     signed: Option<Signed>,
-    agreement: Option<Agreement>,
+    /// There is one only if the hub began another life.
+    agreement: Option<Box<Agreement>>,
     /// Whether it reads acknowledgements that are signed together, as it said on this connection.
     reads_together: bool,
     /// What it said that it holds, on this connection.
@@ -266,12 +273,12 @@ struct Cluster {
     /// Why what it showed is not believed.
     refused: Option<String>,
     report: Option<Reported>,
+    shown: shown::Shown,
 }
 
 #[derive(Debug)]
 struct Signed {
-    bytes: Box<[u8]>,
-    desired: Verified<Desired>,
+    desired: Kept<Desired>,
     /// For each of its releases, the place of the desired state under which it became what it is. After a restart, that
     /// of the newest.
     since: Box<[Order]>,
@@ -281,25 +288,6 @@ struct Signed {
 struct Release {
     bytes: Arc<[u8]>,
     verified: Verified<documents::Release>,
-}
-
-/// The newest report of a cluster, all applications together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reported {
-    journal: JournalId,
-    /// Former lives of the journal, the latest last.
-    past: Vec<JournalId>,
-    seq: u64,
-    order: Order,
-    apps: Vec<AppReport>,
-    conditions: Vec<Condition>,
-    clock_skew: u64,
-    kubernetes: String,
-    agent: String,
-    at: UnixSeconds,
-    /// When it was made, by the cluster's clock, if it came by hand.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    carried: Option<UnixSeconds>,
 }
 
 /// A stored document that cannot be taken up.
@@ -333,7 +321,7 @@ impl Fleet {
             revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
             under_way: BTreeMap::new(),
-            shown: shown::Shown::default(),
+            shown: BTreeMap::new(),
             changed: Changed::default(),
             resign_at: RESIGN_EVERY,
         }
@@ -351,14 +339,13 @@ impl Fleet {
             }
             DocumentKind::Desired => {
                 let id = cluster_id()?;
-                let desired: Verified<Desired> =
-                    self.trust.director(&id, bytes).map_err(|error| wrong(chain(&error)))?;
+                let desired = self.trust.director(&id, bytes).map_err(|error| wrong(chain(&error)))?;
+                let desired = kept(desired, bytes);
                 let since = vec![desired.order; desired.releases.len()].into();
-                let signed = Signed { bytes: bytes.into(), desired, since };
-                self.clusters.entry(id).or_default().signed = Some(signed);
+                self.clusters.entry(id).or_default().signed = Some(Signed { desired, since });
             }
             DocumentKind::Report => {
-                let report = codec::decode("report", bytes).map_err(|error| wrong(chain(&error)))?;
+                let report = Reported::restored(bytes).map_err(|error| wrong(chain(&error)))?;
                 self.clusters.entry(cluster_id()?).or_default().report = Some(report);
             }
             DocumentKind::Removals => {
@@ -374,7 +361,7 @@ impl Fleet {
             }
             DocumentKind::Agreement => {
                 let agreement = codec::decode("agreement", bytes).map_err(|error| wrong(chain(&error)))?;
-                self.clusters.entry(cluster_id()?).or_default().agreement = Some(agreement);
+                self.clusters.entry(cluster_id()?).or_default().agreement = Some(Box::new(agreement));
             }
             DocumentKind::Revocation => {
                 let id = key.parse::<KeyId>().map_err(|error| wrong(error.to_string()))?;
@@ -457,6 +444,7 @@ impl Fleet {
         let cluster = self.clusters.entry(id.clone()).or_default();
         let registered = record.is_some();
         let ClusterRecord { labels, accepted, hold } = record.unwrap_or_default();
+        let labels = Labels::from(labels);
         let relabelled = cluster.labels != labels;
         if relabelled || (cluster.registered, cluster.accepted) != (registered, accepted) {
             self.changed.later.extend(self.applications.keys().cloned());
@@ -511,11 +499,12 @@ impl Fleet {
         let release = self.release(&key, record);
         if let Ok(Release { verified, .. }) = &release {
             // Their assignments name the bundle.
-            let told = |(_, cluster): &(&ClusterId, &Cluster)| {
+            let is_told = |cluster: &Cluster| {
                 let told = cluster.told(&verified.app).filter(|_| cluster.registered);
                 told.is_some_and(|told| told.release == verified.digest())
             };
-            self.changed.clusters.extend(self.clusters.iter().filter(told).map(|(id, _)| id.clone()));
+            let told = self.clusters.iter().filter(|(_, cluster)| is_told(cluster));
+            self.changed.clusters.extend(told.map(|(id, _)| id.clone()));
         }
         self.bundles.insert(key, release);
     }
@@ -536,7 +525,7 @@ impl Fleet {
             None => {
                 self.applications.remove(&id);
                 self.decisions.remove(&id);
-                self.shown.applications.remove(&id);
+                self.shown.remove(&id);
             }
         }
     }
@@ -590,4 +579,9 @@ impl Cluster {
     fn told(&self, id: &AppId) -> Option<&DesiredRelease> {
         self.signed.as_ref()?.desired.release_of(id)
     }
+}
+
+/// Keeps a desired state that was verified in this envelope.
+fn kept(desired: Verified<Desired>, envelope: &[u8]) -> Kept<Desired> {
+    Kept::new(desired, envelope).expect("what a director made has one signature")
 }

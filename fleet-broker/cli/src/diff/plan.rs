@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_broker::{
     logic::fleet::{
+        Labels,
         placement::Selection,
         rollout::{self, Change, View},
     },
@@ -84,7 +85,7 @@ pub fn plan(
     let mut running = 0;
     for cluster in fleet.clusters.iter().filter(|cluster| cluster.spec.accepted) {
         let name = cluster.metadata.name.clone().unwrap_or_default();
-        let labels = cluster.metadata.labels.clone().unwrap_or_default();
+        let labels = Labels::from(cluster.metadata.labels.clone().unwrap_or_default());
         let from = told.get(name.as_str()).map(|bundle| Told {
             bundle: (*bundle).to_owned(),
             ..live.as_ref().map_or_else(Told::nothing, |(live, live_on)| Told::on(live, live_on, &labels))
@@ -140,7 +141,7 @@ impl Told {
     }
 
     /// What `spec` says to a cluster with these labels.
-    fn on(spec: &ApplicationSpec, selection: &Selection, labels: &BTreeMap<String, String>) -> Self {
+    fn on(spec: &ApplicationSpec, selection: &Selection, labels: &Labels) -> Self {
         let depends_on = spec.depends_on.iter().map(|one| one.application.clone()).collect();
         let looked_at = (spec.mode != Mode::Enforce).then(|| looked_at(spec));
         Self { bundle: spec.bundle.clone(), values: selection.values(labels).clone(), depends_on, looked_at }

@@ -60,6 +60,6 @@ impl Fleet {
 impl Cluster {
     fn ack(&self, id: ClusterId) -> Option<Ack> {
         let report = self.report.as_ref().filter(|_| self.connected)?;
-        Some(Ack { cluster: id, journal: report.journal, report_seq: report.seq, digest: report.digest() })
+        Some(Ack { cluster: id, journal: report.journal, report_seq: report.seq, digest: report.digest })
     }
 }

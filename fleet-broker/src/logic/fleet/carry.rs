@@ -15,7 +15,7 @@ use protocol::{
     verify::Verified,
 };
 
-use super::{Cluster, Effect, Fleet, Release, Reported, Signed};
+use super::{Cluster, Effect, Fleet, Release, Signed, reported::Reported};
 
 /// Longest reason in a label, which fits into one message with one for each application.
 const REASON_CHARS: usize = 256;
@@ -144,11 +144,11 @@ impl Fleet {
         for told in &signed.desired.releases {
             let has = cluster.has(told).filter(|_| !full);
             let known = self.known(told);
-            let version = has.map(str::to_owned).or(known.map(|known| known.verified.version.clone()));
+            let included = has.is_none();
+            let version = has.or_else(|| known.map(|known| known.verified.version.clone()));
             let Some(version) = version else {
                 return Err(CarryRefusal::NoBundle { app: told.app.to_string(), cluster: id.clone() });
             };
-            let included = has.is_none();
             if let Some(known) = known.filter(|_| included) {
                 releases.push(ExportedRelease {
                     digest: told.release,
@@ -163,7 +163,7 @@ impl Fleet {
         let way = Way::ToCluster { order: signed.desired.order, valid_until, apps };
         let fleet = self.trust.root().fleet.clone();
         let label = Label { fleet, cluster: id.clone(), made: now.wall, way };
-        Ok(Export { label, head, desired: signed.bytes.to_vec(), releases })
+        Ok(Export { label, head, desired: signed.desired.envelope(), releases })
     }
 
     /// Why an application may not start on a cluster now.
@@ -239,10 +239,10 @@ fn cut(reason: String) -> String {
 
 impl Cluster {
     /// The version of a release that the cluster said it accepted, content and all.
-    fn has(&self, told: &DesiredRelease) -> Option<&str> {
-        let reported = self.report.as_ref()?.apps.iter().find(|report| report.app == told.app)?;
-        let accepted = reported.accepted.as_ref().filter(|accepted| accepted.digest == told.release)?;
-        Some(&accepted.version)
+    fn has(&self, told: &DesiredRelease) -> Option<String> {
+        let said = self.report.as_ref()?.read();
+        let accepted = said.app(&told.app)?.accepted.as_ref()?;
+        (accepted.digest == told.release).then(|| accepted.version.clone())
     }
 }
 

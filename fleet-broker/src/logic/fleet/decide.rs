@@ -91,7 +91,7 @@ impl Fleet {
         // Clusters come first: people see what was told once all of them are, and their statuses before the sum of them.
         if self.shows_all_next() {
             let decided = std::mem::take(&mut self.changed.decided);
-            self.show_applications(now, &decided, &mut effects);
+            self.show_applications(&decided, &mut effects);
         }
         self.acknowledge(&mut effects);
         effects

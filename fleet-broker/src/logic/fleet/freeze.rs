@@ -1,14 +1,12 @@
 //! Freezes: while one stands, nothing starts in its scope. What runs goes on, and is healed.
 
-use std::collections::BTreeMap;
-
 use apimachinery::selector::Selector;
 use protocol::{
     ids::{AppId, ClusterId, Name},
     time::Now,
 };
 
-use super::{Effect, Fleet};
+use super::{Effect, Fleet, Labels};
 
 /// Where nothing starts, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +20,9 @@ pub struct FreezeRecord {
 }
 
 impl FreezeRecord {
-    fn covers(&self, app: &AppId, labels: &BTreeMap<String, String>) -> bool {
-        self.tenant.as_ref().is_none_or(|tenant| tenant == &app.tenant) && self.selector.matches(labels)
+    fn covers(&self, app: &AppId, labels: &Labels) -> bool {
+        self.tenant.as_ref().is_none_or(|tenant| tenant == &app.tenant)
+            && labels.are_selected_by(&self.selector)
     }
 }
 
@@ -47,7 +46,7 @@ impl Fleet {
         let touched = self
             .clusters
             .iter()
-            .filter(|(_, cluster)| scopes.iter().any(|s| s.selector.matches(&cluster.labels)));
+            .filter(|(_, cluster)| scopes.iter().any(|s| cluster.labels.are_selected_by(&s.selector)));
         let touched: Vec<ClusterId> = touched.map(|(id, _)| id.clone()).collect();
         for id in touched {
             self.send_news(now, &id, None, false, effects);
@@ -56,11 +55,7 @@ impl Fleet {
     }
 
     /// The freeze that keeps an application from starting on a cluster with these labels, and its name.
-    pub(super) fn frozen(
-        &self,
-        app: &AppId,
-        labels: &BTreeMap<String, String>,
-    ) -> Option<(&String, &FreezeRecord)> {
+    pub(super) fn frozen(&self, app: &AppId, labels: &Labels) -> Option<(&String, &FreezeRecord)> {
         self.freezes.iter().find(|(_, freeze)| freeze.covers(app, labels))
     }
 }

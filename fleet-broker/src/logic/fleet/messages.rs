@@ -1,22 +1,16 @@
 //! What clusters say. Whatever is not signed by the cluster's own key changes nothing.
 
 use protocol::{
-    codec,
-    documents::{self, AppReport, AppState, Chunk, Encoding, Hello, Report, Want},
+    documents::{self, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
     keys::PublicKey,
     limits,
-    order::Order,
     time::{Now, UnixSeconds},
     topics::{Downward, Upward},
     verify::{self, ByCluster, Verified},
 };
 
-use super::{Cluster, Document, DocumentKind, Effect, Fleet, Reported};
-
-/// Former lives of a cluster's journal whose reports are known to be old. A life begins only when a disk was rolled
-/// back or rebuilt.
-const PAST_LIVES: usize = 8;
+use super::{Changed, Cluster, Effect, Fleet, reported::Reported};
 
 impl Fleet {
     pub(super) fn said(
@@ -108,7 +102,8 @@ impl Fleet {
     }
 
     fn report(&mut self, now: Now, id: &ClusterId, report: Verified<Report>, effects: &mut Vec<Effect>) {
-        let before = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref());
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let before = cluster.report.as_ref();
         if before.is_some_and(|before| before.past.contains(&report.journal)) {
             return self.end_life(id, report.journal, effects);
         }
@@ -128,28 +123,25 @@ impl Fleet {
         carried: Option<UnixSeconds>,
         effects: &mut Vec<Effect>,
     ) {
+        // Clusters are looked up once: of ten thousand that takes as long as all else about a report.
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         self.changed.heard.insert(id.clone());
         if let Some(held) = cluster.report.as_mut().filter(|held| held.says_the_same(&report, carried)) {
             let drifted = held.say_again(&report, now);
             return self.heartbeat(now, id, drifted, effects);
         }
-        let news = cluster.tell_report(id, cluster.report.as_ref(), &report);
-        let before = cluster.report.take();
-        let same_life = before.as_ref().filter(|before| before.journal == report.journal);
-        let last = same_life.map(|before| before.order);
-        self.touch_reported(id, &report, last);
-        let held = Reported::new(before, report.into_document(), now, carried);
+        let news = cluster.tell_report(id, &report);
+        self.changed.touch_reported(id, cluster, &report);
+        let held = Reported::new(cluster.report.take(), report.into_document(), now, carried);
         effects.push(Effect::Store(vec![held.document(id)]));
         effects.extend(news);
-        if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.report = Some(held);
-        }
+        cluster.report = Some(held);
     }
 
     fn heartbeat(&mut self, now: Now, id: &ClusterId, drifted: bool, effects: &mut Vec<Effect>) {
         if drifted {
-            self.show_cluster(now, id, effects);
+            let said = self.said_last(id);
+            self.show_cluster(id, said.as_ref(), effects);
         }
         let behind = self.clusters.get(id).is_some_and(|cluster| {
             let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
@@ -160,21 +152,24 @@ impl Fleet {
             self.send_news(now, id, None, true, effects);
         }
     }
+}
 
-    /// Applications that `report` speaks of are counted again, and those whose entry it now speaks of, unlike the
-    /// one before it, which was made under `last`.
-    fn touch_reported(&mut self, id: &ClusterId, report: &Report, last: Option<Order>) {
-        let signed = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
-        let entries = signed.iter().flat_map(|signed| signed.entries());
+impl Changed {
+    /// Applications that `report` speaks of are counted again, and those whose entry it now speaks of, unlike the one
+    /// before it.
+    fn touch_reported(&mut self, id: &ClusterId, cluster: &Cluster, report: &Report) {
+        let same_life = cluster.report.as_ref().filter(|before| before.journal == report.journal);
+        let last = same_life.map(|before| before.order);
+        let entries = cluster.signed.iter().flat_map(|signed| signed.entries());
         let newly_told = entries.filter(|(_, since)| last.is_none_or(|last| last < *since));
         let apps = newly_told.map(|(app, _)| app).chain(report.apps.iter().map(|report| &report.app));
         // Most are there already: of those no copy is made.
         for app in apps {
-            if !self.changed.later.contains(app) {
-                self.changed.later.insert(app.clone());
+            if !self.later.contains(app) {
+                self.later.insert(app.clone());
             }
         }
-        self.changed.clusters.insert(id.clone());
+        self.clusters.insert(id.clone());
     }
 }
 
@@ -193,120 +188,11 @@ pub fn window(target: Digest, encoding: Encoding, total: u64, offset: u64, bytes
         .collect()
 }
 
-impl Reported {
-    /// What is held after `report`: in the journal's first life, or a new one, nothing that was held before counts.
-    fn new(before: Option<Self>, report: Report, now: Now, carried: Option<UnixSeconds>) -> Self {
-        // How long a report was on its way says nothing about clocks.
-        let clock_skew = match carried {
-            Some(_) => before.as_ref().map_or(0, |before| before.clock_skew),
-            None => skew(&report, now),
-        };
-        let (past, apps) = match before {
-            Some(before) if before.journal == report.journal => (before.past, before.apps),
-            Some(mut before) => {
-                before.past.push(before.journal);
-                before.past.drain(..before.past.len().saturating_sub(PAST_LIVES));
-                (before.past, Vec::new())
-            }
-            None => (Vec::new(), Vec::new()),
-        };
-        Self {
-            journal: report.journal,
-            past,
-            seq: report.report_seq,
-            order: report.order,
-            apps: merge(apps, report.apps),
-            conditions: report.conditions,
-            clock_skew,
-            kubernetes: report.kubernetes,
-            agent: report.agent,
-            at: now.wall,
-            carried,
-        }
-    }
-
-    /// Takes what differs in a report that says the same: the clocks. Whether its cluster's is, or was, so far from
-    /// the hub's that people are to see it.
-    fn say_again(&mut self, report: &Report, now: Now) -> bool {
-        let before = self.clock_skew;
-        if self.carried.is_none() {
-            self.clock_skew = skew(report, now);
-        }
-        self.at = now.wall;
-        before.max(self.clock_skew) > limits::CLOCK_SKEW_SECONDS
-    }
-
-    /// Forgets all that was reported, but not by which lives of the journal. The number too: an acknowledgement of a
-    /// higher one would take back that the cluster says everything again.
-    pub(super) fn forget(&mut self) {
-        (self.seq, self.order) = (0, Order::default());
-        self.apps.clear();
-    }
-
-    pub(super) fn document(&self, id: &ClusterId) -> Document {
-        Document { kind: DocumentKind::Report, key: id.to_string(), bytes: Some(codec::encode(self)) }
-    }
-
-    /// Whether `report` is an older one of the same life, replayed or overtaken: neither number ever goes back.
-    pub(super) fn is_newer_than(&self, report: &Report) -> bool {
-        self.journal == report.journal && (self.seq > report.report_seq || self.order > report.order)
-    }
-
-    /// Whether nothing in `report` differs but the clocks: a heartbeat.
-    fn says_the_same(&self, report: &Report, carried: Option<UnixSeconds>) -> bool {
-        // All of them, so that a field to come is not forgotten here.
-        let Report {
-            cluster: _,
-            journal,
-            report_seq,
-            order,
-            digest: _,
-            apps,
-            conditions,
-            clock: _,
-            kubernetes,
-            agent,
-        } = report;
-        let is_held = |app: &AppReport| match self.apps.iter().find(|held| held.app == app.app) {
-            Some(held) => held == app,
-            None => app.state == AppState::Removed,
-        };
-        (self.journal, self.seq, self.order, self.carried) == (*journal, *report_seq, *order, carried)
-            && (&self.conditions, &self.kubernetes, &self.agent) == (conditions, kubernetes, agent)
-            && apps.iter().all(is_held)
-    }
-
-    /// The digest of all that is held, as the agent computes it: what was removed counts on neither side.
-    pub(super) fn digest(&self) -> Digest {
-        Report::digest_of(&self.apps)
-    }
-}
-
-/// How far a cluster's clock is from the hub's.
-fn skew(report: &Report, now: Now) -> u64 {
-    report.clock.since(now.wall).max(now.wall.since(report.clock))
-}
-
-/// What is held of applications after some were reported on.
-fn merge(mut held: Vec<AppReport>, reported: Vec<AppReport>) -> Vec<AppReport> {
-    for app in reported {
-        match held.iter_mut().find(|known| known.app == app.app) {
-            Some(known) => *known = app,
-            None => held.push(app),
-        }
-    }
-    // What is removed is gone here too; the cluster lets go of it once this is acknowledged.
-    held.retain(|app| app.state != AppState::Removed);
-    held.sort_by(|a, b| a.app.cmp(&b.app));
-    held.truncate(limits::APPLICATIONS);
-    held
-}
-
 impl Cluster {
     /// Whether an application that was to be removed is. With no report of it, a cluster that holds the newest
     /// desired state has it removed, or never had it.
     pub(super) fn is_rid_of(&self, app: &AppId) -> bool {
         let (Some(signed), Some(report)) = (&self.signed, &self.report) else { return false };
-        report.order >= signed.desired.order && !report.apps.iter().any(|report| &report.app == app)
+        report.order >= signed.desired.order && report.app(app).is_none()
     }
 }

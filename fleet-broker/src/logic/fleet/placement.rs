@@ -8,7 +8,7 @@ use protocol::{
     ids::{AppId, Name},
 };
 
-use super::{Application, Release};
+use super::{Application, Labels, Release};
 use crate::resources::{self, ApplicationSpec};
 
 /// Which clusters an application selects, and which parameters it sets on each.
@@ -54,17 +54,17 @@ impl Selection {
     }
 
     /// Whether a cluster with these labels is selected.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.selector.matches(labels)
+    pub fn selects(&self, labels: &Labels) -> bool {
+        labels.are_selected_by(&self.selector)
     }
 
     /// The parameters that are set on a cluster with these labels.
-    pub fn values(&self, labels: &BTreeMap<String, String>) -> &BTreeMap<String, String> {
+    pub fn values(&self, labels: &Labels) -> &BTreeMap<String, String> {
         self.override_of(labels).map_or(&self.everywhere, |index| &self.overrides[index].1)
     }
 
-    fn override_of(&self, labels: &BTreeMap<String, String>) -> Option<usize> {
-        self.overrides.iter().position(|(selector, _)| selector.matches(labels))
+    fn override_of(&self, labels: &Labels) -> Option<usize> {
+        self.overrides.iter().position(|(selector, _)| labels.are_selected_by(selector))
     }
 }
 
@@ -95,7 +95,7 @@ impl Placement {
     }
 
     /// What a cluster with these labels shall run; none if it is not selected.
-    pub(super) fn on(&self, labels: &BTreeMap<String, String>) -> Option<&Arc<DesiredRelease>> {
+    pub(super) fn on(&self, labels: &Labels) -> Option<&Arc<DesiredRelease>> {
         let first = || self.selection.override_of(labels);
         self.selection
             .selects(labels)

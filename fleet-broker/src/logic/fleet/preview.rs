@@ -24,8 +24,8 @@ impl Fleet {
         let accepted =
             self.clusters.values().filter(|cluster| cluster.accepted && cluster.told(id).is_some());
         let previews = accepted.filter_map(|cluster| {
-            let report = cluster.report.as_ref()?.apps.iter().find(|report| &report.app == id)?;
-            preview(report).map(|preview| preview.objects)
+            let said = cluster.report.as_ref()?.read();
+            said.app(id).and_then(preview).map(|preview| preview.objects)
         });
         previews.reduce(|mut all, one| {
             all.add(one);

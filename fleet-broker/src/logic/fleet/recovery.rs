@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Application, Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain,
     decide::approves,
+    kept,
     rollout::many,
     status::{ADOPTED, Fresh, instant, truth},
     told,
@@ -125,7 +126,7 @@ impl Fleet {
             self.clusters.iter().filter(move |(_, cluster)| member(cluster))
         };
         let unheard = joined().filter(|(_, cluster)| !self.has_met(cluster)).map(|(id, _)| id.clone());
-        let apps: BTreeSet<&AppId> = self.clusters.values().flat_map(Cluster::found).collect();
+        let apps: BTreeSet<&AppId> = self.clusters.values().flat_map(|cluster| cluster.found()).collect();
         let found = apps.into_iter().map(|app| (app.clone(), self.found_on(app))).collect();
         Some(Standing { recovery, joined: joined().count(), unheard: unheard.collect(), found })
     }
@@ -279,7 +280,7 @@ impl Fleet {
             same.and_then(|before| before.since(&release.app)).unwrap_or(desired.order)
         };
         let since = desired.releases.iter().map(since).collect();
-        let signed = Signed { bytes: bytes.into(), desired, since };
+        let signed = Signed { desired: kept(desired, bytes), since };
         let held = signed.held();
         let base =
             before.map(|before| before.held()).filter(|before| before.order > held.order).unwrap_or(held);
@@ -311,7 +312,7 @@ impl Fleet {
         let found = cluster.found().cloned().chain(found).collect::<BTreeSet<_>>().into_iter().collect();
         let agreement = Agreement { incarnation, order: base.order, digest: base.digest, found };
         let mut stores = vec![agreement.document(id)];
-        cluster.agreement = Some(agreement);
+        cluster.agreement = Some(Box::new(agreement));
         if let Some(report) = &mut cluster.report {
             // It is old, too. An acknowledgement of nothing makes the cluster say everything again.
             report.forget();

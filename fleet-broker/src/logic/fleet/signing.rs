@@ -14,7 +14,9 @@ use protocol::{
 };
 use serde::Serialize;
 
-use super::{Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain, decide::Edit, recovery::NOTHING};
+use super::{
+    Cluster, Document, DocumentKind, Effect, Fleet, Signed, chain, decide::Edit, kept, recovery::NOTHING,
+};
 
 /// How far a cluster's time may be behind the hub's, for it is told in whole seconds and after it was on its way. What is
 /// permitted from now on begins so long ago, or clusters would wait for a second that has come.
@@ -72,11 +74,11 @@ impl Fleet {
         };
         let since = desired.releases.iter().map(since).collect();
         let (bytes, desired) = self.trust.direct(&self.director, desired).map_err(|error| problem(&error))?;
-        let stored =
-            Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes.clone()) };
-        let mut stores = vec![stored];
+        let desired = kept(desired, &bytes);
+        let mut stores =
+            vec![Document { kind: DocumentKind::Desired, key: id.to_string(), bytes: Some(bytes) }];
         if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.signed = Some(Signed { bytes: bytes.into(), desired, since });
+            cluster.signed = Some(Signed { desired, since });
             let agreement = cluster.told_of(edits.iter().map(Edit::app));
             stores.extend(agreement.map(|agreement| agreement.document(id)));
         }
@@ -96,8 +98,8 @@ impl Fleet {
         with_desired: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let member = |cluster: &&Cluster| cluster.connected && cluster.accepted && self.has_met(cluster);
-        let Some(cluster) = self.clusters.get(id).filter(member) else { return };
+        let member = |cluster: &Cluster| cluster.connected && cluster.accepted && self.has_met(cluster);
+        let Some(cluster) = self.clusters.get(id).filter(|cluster| member(cluster)) else { return };
         let Some(signed) = &cluster.signed else { return };
         let waits = self.is_paused() || cluster.is_held(now.wall);
         let may_start =
@@ -109,7 +111,7 @@ impl Fleet {
         // An agent that was put back to an earlier version goes on with what it holds.
         let is_read = signed.desired.releases.iter().all(|release| cluster.reads(release));
         if with_desired && is_read && !self.is_paused() {
-            effects.push(Effect::Push(id.clone(), Downward::Desired, signed.bytes.to_vec()));
+            effects.push(Effect::Push(id.clone(), Downward::Desired, signed.desired.envelope()));
         }
     }
 

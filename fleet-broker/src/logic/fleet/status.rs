@@ -6,22 +6,23 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use protocol::{
-    documents::{AppReport, AppState, ConditionStatus, DesiredRelease, Drift},
+    documents::{self, AppReport, AppState, ConditionStatus, DesiredRelease, Drift},
     ids::{AppId, ClusterId},
     limits,
-    time::{Now, UnixSeconds},
+    time::UnixSeconds,
 };
 
 use serde_json::Value;
 
 use super::{
     Cluster, Effect, Fleet, Reported, Revocation, Signed, preview,
+    reported::{Brief, Said},
     rollout::Decision,
-    shown::{Last, LastAssignment, Transitions},
+    shown,
 };
 use crate::resources::{
     self, ApplicationClusters, ApplicationStatus, AssignmentState, AssignmentStatus, ClusterApplications,
-    ClusterStatus, Revision,
+    ClusterStatus, Revision, Status as _, UNDATED,
 };
 
 /// Clusters whose statuses are put out at once: more than can say something at once, so that none waits for long, and few
@@ -50,13 +51,10 @@ const SYNCED: &str = "Synced";
 const KUBERNETES_READY: &str = "KubernetesReady";
 
 /// What the hub judges by itself: of these a cluster has no say.
-pub(super) const JUDGED: [&str; 8] =
+const JUDGED: [&str; 8] =
     ["Joined", CONNECTED, REVOKED, SYNCED, "Available", "Carried", "ClockSynced", ADOPTED];
 
-/// What a condition's status can be.
-pub(super) const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
-
-/// One condition before it is compared with the one before it.
+/// One condition, of which nobody has said yet since when.
 pub(super) struct Fresh<'a> {
     pub(super) kind: &'a str,
     pub(super) status: &'static str,
@@ -65,6 +63,18 @@ pub(super) struct Fresh<'a> {
 }
 
 impl Fresh<'_> {
+    fn undated(self) -> Condition {
+        let Self { kind, status, reason, message } = self;
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: None,
+            last_transition_time: UNDATED,
+        }
+    }
+
     /// The condition of a cluster that is not heard: nobody knows, as Kubernetes says of a node's.
     fn unheard(self, at: UnixSeconds) -> Self {
         let Self { kind, status, message, .. } = self;
@@ -77,16 +87,17 @@ impl Fresh<'_> {
 impl Fleet {
     /// What people are to see of clusters and their applications, where that changed since this was last asked, of some
     /// at once; nothing while a change goes on to more clusters.
-    pub fn show(&mut self, now: Now) -> Vec<Effect> {
+    pub fn show(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         for _ in 0..SHOWN_AT_ONCE {
             if !self.has_to_show() {
                 break;
             }
             let Some(id) = self.changed.clusters.pop_first() else { break };
-            self.show_cluster(now, &id, &mut effects);
+            let said = self.said_last(&id);
+            self.show_cluster(&id, said.as_ref(), &mut effects);
             let relabelled = self.changed.relabelled.remove(&id);
-            self.show_assignments(now, &id, relabelled, &mut effects);
+            self.show_assignments(&id, said.as_ref(), relabelled, &mut effects);
         }
         effects
     }
@@ -101,92 +112,90 @@ impl Fleet {
         !self.has_more() && self.changed.clusters.len() <= SHOWN_AT_ONCE
     }
 
-    /// Takes up a status that was put out before a restart, so that times of transition survive it.
+    /// Takes up a status that was put out before a restart: it is put out again once it is another.
     pub fn restore_cluster_status(&mut self, name: &str, status: &Value) {
-        if let (Ok(id), Ok(status)) =
+        if let (Ok(id), Ok(mut status)) =
             (ClusterId::new(name), serde_json::from_value::<ClusterStatus>(status.clone()))
         {
             let connected = status.conditions.iter().find(|condition| condition.type_ == CONNECTED);
-            self.clusters.entry(id.clone()).or_default().told_connected =
-                connected.map(|condition| condition.status == truth(true));
-            let last = Last::of_cluster(&ClusterStatus { last_report_time: None, ..status });
-            self.shown.clusters.insert(id, last);
+            let cluster = self.clusters.entry(id).or_default();
+            cluster.told_connected = connected.map(|condition| condition.status == truth(true));
+            status.undate();
+            status.last_report_time = None;
+            cluster.shown.status = Some(shown::digest(&status));
         }
     }
 
     /// Takes up a status that was put out before a restart.
     pub fn restore_application_status(&mut self, tenant: &str, name: &str, status: &Value) {
-        if let (Ok(id), Ok(status)) = (AppId::new(tenant, name), serde_json::from_value(status.clone())) {
-            self.shown.applications.insert(id, status);
+        if let (Ok(id), Ok(mut status)) =
+            (AppId::new(tenant, name), serde_json::from_value::<ApplicationStatus>(status.clone()))
+        {
+            status.undate();
+            self.shown.insert(id, status);
         }
     }
 
-    pub(super) fn show_cluster(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get(id).filter(|cluster| cluster.registered) else {
-            self.shown.clusters.remove(id);
-            return;
-        };
-        let before = self.shown.clusters.get(id);
-        let adopted = self.adopted(cluster);
-        let held = before.map(|before| &before.transitions);
-        let mut status = cluster_status(now, cluster, self.revocation_of(id), adopted, held);
-        // A report's time alone is no change: it is put out together with the next one.
-        let last = Last::of_cluster(&status);
-        if before == Some(&last) {
-            return;
-        }
-        status.last_report_time =
-            cluster.report.as_ref().map(|report| time(report.carried.unwrap_or(report.at)));
-        self.shown.clusters.insert(id.clone(), last);
-        effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
+    /// All that a cluster said last, read once for all that is shown of it.
+    pub(super) fn said_last(&self, id: &ClusterId) -> Option<Said> {
+        self.clusters.get(id)?.report.as_ref().map(Reported::read)
     }
 
-    fn show_assignments(&mut self, now: Now, id: &ClusterId, relabelled: bool, effects: &mut Vec<Effect>) {
-        let mut gone: BTreeSet<AppId> = self
-            .shown
-            .assignments
-            .range((id.clone(), first_app())..)
-            .take_while(|((cluster, _), _)| cluster == id)
-            .map(|((_, app), _)| app.clone())
-            .collect();
+    pub(super) fn show_cluster(&mut self, id: &ClusterId, said: Option<&Said>, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get(id) else { return };
-        let told: Vec<&DesiredRelease> = match &cluster.signed {
-            Some(Signed { desired, .. }) if cluster.registered => desired.releases.iter().collect(),
-            Some(_) | None => Vec::new(),
-        };
-        for release in told {
-            gone.remove(&release.app);
-            let key = (id.clone(), release.app.clone());
-            let bundle = self.bundle_name(release);
-            let before = self.shown.assignments.get(&key);
-            let status = assignment_status(now, id, cluster, release, bundle, before);
-            let last = LastAssignment::of(&status);
-            if relabelled || before != Some(&last) {
-                self.shown.assignments.insert(key, last);
-                let shown = Box::new((cluster.labels.clone(), status));
-                effects.push(Effect::Assignment(release.app.clone(), id.clone(), Some(shown)));
-            }
+        let status = cluster
+            .registered
+            .then(|| cluster_status(cluster, said, self.revocation_of(id), self.adopted(cluster)));
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let digest = status.as_ref().map(shown::digest);
+        let before = std::mem::replace(&mut cluster.shown.status, digest);
+        if let Some(mut status) = status.filter(|_| before != digest) {
+            // A report's time alone is no change: it is put out together with the next one.
+            status.last_report_time =
+                cluster.report.as_ref().map(|report| time(report.carried.unwrap_or(report.at)));
+            effects.push(Effect::ClusterStatus(id.clone(), Box::new(status)));
         }
-        let removing = match &cluster.signed {
-            Some(Signed { desired, .. }) if cluster.registered => desired.remove.as_slice(),
-            Some(_) | None => &[],
-        };
-        for app in removing.iter().filter(|app| !cluster.is_rid_of(app)) {
-            gone.remove(app);
-            let key = (id.clone(), app.clone());
-            let before = self.shown.assignments.get(&key);
-            let status = removing_status(now, id, reported(cluster, app), app, before);
-            let last = LastAssignment::of(&status);
-            if relabelled || before != Some(&last) {
-                self.shown.assignments.insert(key, last);
-                let shown = Box::new((cluster.labels.clone(), status));
-                effects.push(Effect::Assignment(app.clone(), id.clone(), Some(shown)));
-            }
-        }
-        for app in gone {
-            self.shown.assignments.remove(&(id.clone(), app.clone()));
+    }
+
+    fn show_assignments(
+        &mut self,
+        id: &ClusterId,
+        said: Option<&Said>,
+        relabelled: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(cluster) = self.clusters.get(id) else { return };
+        let statuses = self.assignments(id, cluster, said);
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        for app in cluster.shown.keep(|app| statuses.iter().any(|(shown, _)| shown == app)) {
             effects.push(Effect::Assignment(app, id.clone(), None));
         }
+        for (app, status) in statuses {
+            if cluster.shown.replace(&app, shown::digest(&status)) || relabelled {
+                let shown = Box::new(((&cluster.labels).into(), status));
+                effects.push(Effect::Assignment(app, id.clone(), Some(shown)));
+            }
+        }
+    }
+
+    /// Of all that a cluster is told to run, or to remove and has not.
+    fn assignments(
+        &self,
+        id: &ClusterId,
+        cluster: &Cluster,
+        said: Option<&Said>,
+    ) -> Vec<(AppId, AssignmentStatus)> {
+        let Some(Signed { desired, .. }) = cluster.signed.as_ref().filter(|_| cluster.registered) else {
+            return Vec::new();
+        };
+        let report = |app: &AppId| said.and_then(|said| said.app(app));
+        let told = desired.releases.iter().map(|release| {
+            let (app, bundle) = (&release.app, self.bundle_name(release));
+            (app.clone(), assignment_status(id, state(cluster, release), report(app), release, bundle))
+        });
+        let removing = desired.remove.iter().filter(|app| !cluster.is_rid_of(app));
+        let removing = removing.map(|app| (app.clone(), removing_status(id, report(app), app)));
+        told.chain(removing).collect()
     }
 
     /// The name of a bundle, if it was published here.
@@ -199,18 +208,17 @@ impl Fleet {
     }
 
     /// Puts out counts and decisions of applications, if they changed.
-    pub(super) fn show_applications(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
+    pub(super) fn show_applications(&mut self, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         for id in ids {
             let (Some(application), Some(decision)) = (self.applications.get(id), self.decisions.get(id))
             else {
                 continue;
             };
-            let before = self.shown.applications.get(id);
             let counts = self.counts(id);
-            let mut status = application_status(now, application.generation, counts, decision, before);
+            let mut status = application_status(application.generation, counts, decision);
             status.preview = self.previewed(id, counts);
-            if before != Some(&status) {
-                self.shown.applications.insert(id.clone(), status.clone());
+            if self.shown.get(id) != Some(&status) {
+                self.shown.insert(id.clone(), status.clone());
                 effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
             }
         }
@@ -242,18 +250,13 @@ impl Cluster {
     }
 }
 
-fn first_app() -> AppId {
-    AppId::new("0", "0").expect("digits are a name, and the first in order")
-}
-
-fn reported<'a>(cluster: &'a Cluster, app: &AppId) -> Option<&'a AppReport> {
-    cluster.report.as_ref()?.apps.iter().find(|report| &report.app == app)
+fn reported<'a>(cluster: &'a Cluster, app: &AppId) -> Option<&'a Brief> {
+    cluster.report.as_ref()?.app(app)
 }
 
 /// Whether a cluster has all of a release applied.
 fn runs(cluster: &Cluster, release: &DesiredRelease) -> bool {
-    let applied = reported(cluster, &release.app).and_then(|report| report.applied.as_ref());
-    applied.is_some_and(|applied| applied.digest == release.release)
+    reported(cluster, &release.app).is_some_and(|report| report.applied == Some(release.release))
 }
 
 /// Whether what a cluster runs of an application is healthy, be it the release it was told or the one before.
@@ -271,10 +274,10 @@ fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
     if !current {
         return away;
     }
-    if report.rejected.as_ref().is_some_and(|rejected| rejected.digest == release.release) {
+    if report.rejected == Some(release.release) {
         return AssignmentState::Rejected;
     }
-    if report.accepted.as_ref().is_none_or(|accepted| accepted.digest != release.release) {
+    if report.accepted != Some(release.release) {
         return away;
     }
     match report.state {
@@ -288,15 +291,12 @@ fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
 }
 
 fn assignment_status(
-    now: Now,
     id: &ClusterId,
-    cluster: &Cluster,
+    state: AssignmentState,
+    report: Option<&AppReport>,
     release: &DesiredRelease,
     bundle: Option<String>,
-    before: Option<&LastAssignment>,
 ) -> AssignmentStatus {
-    let report = reported(cluster, &release.app);
-    let state = state(cluster, release);
     let rejected =
         report.and_then(|report| report.rejected.as_ref()).filter(|_| state == AssignmentState::Rejected);
     // A refused release has no objects there: what ails those of the one before is not why.
@@ -325,44 +325,30 @@ fn assignment_status(
         application: release.app.name.to_string(),
         bundle: bundle.unwrap_or_else(|| format!("sha256:{}", release.release)),
         state,
-        conditions: transit(now, fresh, before.map(|before| &before.last.transitions)),
+        conditions: fresh.map(Fresh::undated).collect(),
         worst_object: worst.filter(|_| previewed.is_none()).map(|worst| worst.object.clone()),
         message,
         preview: report.and_then(preview::preview),
-        since: Some(since(now, state, before)),
+        since: None,
     }
 }
 
 /// Of an application that is told to go and has not gone yet, however long that takes.
-fn removing_status(
-    now: Now,
-    id: &ClusterId,
-    report: Option<&AppReport>,
-    app: &AppId,
-    before: Option<&LastAssignment>,
-) -> AssignmentStatus {
-    let state = AssignmentState::Removing;
+fn removing_status(id: &ClusterId, report: Option<&AppReport>, app: &AppId) -> AssignmentStatus {
     let worst = report.and_then(|report| report.worst.as_ref());
     let applied = report.and_then(|report| report.applied.as_ref());
-    let bundle = before.map(|before| before.bundle.to_string());
-    let bundle = bundle.or_else(|| applied.map(|applied| format!("{}-{}", app.name, applied.version)));
+    let bundle = applied.map(|applied| format!("{}-{}", app.name, applied.version));
     AssignmentStatus {
         cluster: id.to_string(),
         application: app.name.to_string(),
         bundle: bundle.unwrap_or_default(),
-        state,
+        state: AssignmentState::Removing,
         conditions: Vec::new(),
         worst_object: worst.map(|worst| worst.object.clone()),
         message: worst.map(|worst| format!("{}: {}", worst.reason, worst.message)),
         preview: None,
-        since: Some(since(now, state, before)),
+        since: None,
     }
-}
-
-/// Since when it is in this state, as far as is known.
-fn since(now: Now, state: AssignmentState, before: Option<&LastAssignment>) -> Time {
-    let before = before.filter(|before| before.state == state).and_then(|before| before.since.clone());
-    before.unwrap_or_else(|| time(now.wall))
 }
 
 /// Who changed what and was healed, newest first: an operator who looks later still learns of it.
@@ -380,11 +366,10 @@ fn waiting(report: Option<&AppReport>) -> Option<String> {
 }
 
 fn cluster_status(
-    now: Now,
     cluster: &Cluster,
+    said: Option<&Said>,
     revocation: Option<&Revocation>,
     adopted: Option<Fresh<'_>>,
-    before: Option<&Transitions>,
 ) -> ClusterStatus {
     let report = cluster.report.as_ref();
     let signed = cluster.signed.as_ref();
@@ -404,21 +389,21 @@ fn cluster_status(
         releases.iter().all(|release| is(cluster, release) || looked_at(&release))
     };
     let settled = [settled(runs), settled(is_healthy)];
-    let conditions = conditions(cluster, revocation, applications, settled);
-    let conditions: Vec<Fresh<'_>> = conditions.into_iter().chain(adopted).collect();
+    let conditions = conditions(cluster, said, revocation, applications, settled);
     ClusterStatus {
-        conditions: transit(now, conditions.into_iter(), before),
+        conditions: conditions.into_iter().chain(adopted).map(Fresh::undated).collect(),
         last_report_time: None,
         desired: signed.map(|signed| revision(signed.desired.order)),
         observed: report.map(|report| revision(report.order)),
-        agent: report.map(|report| report.agent.clone()),
-        kubernetes: report.map(|report| report.kubernetes.clone()).filter(|version| !version.is_empty()),
+        agent: said.map(|said| said.agent.clone()),
+        kubernetes: said.map(|said| said.kubernetes.clone()).filter(|version| !version.is_empty()),
         applications: Some(applications),
     }
 }
 
 fn conditions<'a>(
-    cluster: &'a Cluster,
+    cluster: &Cluster,
+    said: Option<&'a Said>,
     revocation: Option<&Revocation>,
     applications: ClusterApplications,
     settled: [bool; 2],
@@ -437,8 +422,8 @@ fn conditions<'a>(
     all.extend(
         revocation.map(|revocation| condition(REVOKED, true, "KeyRevoked", revocation.reason.clone())),
     );
-    let Some(report) = &cluster.report else { return all };
-    let heard = heard(cluster, report, applications, settled);
+    let (Some(report), Some(said)) = (&cluster.report, said) else { return all };
+    let heard = heard(cluster, report, said, applications, settled);
     // That it was told more since is known of who is not heard too.
     let behind = cluster.signed.as_ref().is_some_and(|signed| signed.desired.order != report.order);
     let known = |condition: &Fresh<'_>| behind && condition.kind == SYNCED;
@@ -455,8 +440,9 @@ fn conditions<'a>(
 
 /// What a cluster's report says of it.
 fn heard<'a>(
-    cluster: &'a Cluster,
-    report: &'a Reported,
+    cluster: &Cluster,
+    report: &Reported,
+    said: &'a Said,
     applications: ClusterApplications,
     [updated, available]: [bool; 2],
 ) -> Vec<Fresh<'a>> {
@@ -474,11 +460,9 @@ fn heard<'a>(
     let mut available =
         condition("Available", available, if available { "Healthy" } else { "Unhealthy" }, text);
     // An agent that does not see its cluster says what it saw last.
-    if report
-        .conditions
-        .iter()
-        .any(|own| own.kind == KUBERNETES_READY && own.status == ConditionStatus::False)
-    {
+    let not_ready =
+        |own: &documents::Condition| own.kind == KUBERNETES_READY && own.status == ConditionStatus::False;
+    if said.conditions.iter().any(not_ready) {
         available.message = format!("{} as last seen: {}", available.status, available.message);
         (available.status, available.reason) = (word(ConditionStatus::Unknown), "KubernetesNotReady");
     }
@@ -486,7 +470,7 @@ fn heard<'a>(
     let text = if close { String::new() } else { format!("{} s from the hub's", report.clock_skew) };
     let clock = condition("ClockSynced", close, if close { "Close" } else { "Skewed" }, text);
     // What only the agent knows: its API server, a hold at the site, documents it refused.
-    let own = report.conditions.iter().filter(|own| !JUDGED.contains(&own.kind.as_str()));
+    let own = said.conditions.iter().filter(|own| !JUDGED.contains(&own.kind.as_str()));
     let own = own.map(|own| Fresh {
         kind: &own.kind,
         status: word(own.status),
@@ -496,33 +480,10 @@ fn heard<'a>(
     [synced, available, clock].into_iter().chain(own).collect()
 }
 
-/// Conditions with the time of their last transition, taken from before where nothing changed.
-fn transit<'a>(
-    now: Now,
-    fresh: impl Iterator<Item = Fresh<'a>>,
-    before: Option<&Transitions>,
-) -> Vec<Condition> {
-    fresh
-        .map(|Fresh { kind, status, reason, message }| {
-            let since = before.and_then(|before| before.since(kind, status));
-            Condition {
-                type_: kind.to_owned(),
-                status: status.to_owned(),
-                reason: reason.to_owned(),
-                message,
-                observed_generation: None,
-                last_transition_time: since.unwrap_or_else(|| time(now.wall)),
-            }
-        })
-        .collect()
-}
-
 fn application_status(
-    now: Now,
     generation: u64,
     counts: ApplicationClusters,
     decision: &Decision,
-    before: Option<&ApplicationStatus>,
 ) -> ApplicationStatus {
     let (word, reason) = match decision {
         Decision::Hold { reason, .. } => (resources::Decision::Hold, reason),
@@ -553,10 +514,8 @@ fn application_status(
             message: reason.clone(),
         },
     ];
-    let before = before.map(|before| Transitions::of(&before.conditions));
-    let mut conditions = transit(now, fresh.into_iter(), before.as_ref());
-    let observed = i64::try_from(generation).ok();
-    conditions.iter_mut().for_each(|condition| condition.observed_generation = observed);
+    let observed_generation = i64::try_from(generation).ok();
+    let conditions = fresh.map(|fresh| Condition { observed_generation, ..fresh.undated() }).to_vec();
     ApplicationStatus {
         conditions,
         observed_generation: generation,

@@ -10,8 +10,9 @@ use protocol::{
 };
 
 use super::{
-    Cluster, Effect, Fleet, Reported,
+    Cluster, Effect, Fleet,
     decide::Edit,
+    reported::Before,
     rollout::{Decision, Waits},
     status::DRIFTED,
 };
@@ -60,7 +61,7 @@ impl Fleet {
         let again = match (decision, self.decisions.get(id)) {
             (Decision::Promote { .. }, _) => false,
             (_, Some(before)) => words(before).is_some_and(|(before, _)| before == reason),
-            (_, None) => self.shown.applications.get(id).is_some_and(|shown| {
+            (_, None) => self.shown.get(id).is_some_and(|shown| {
                 let complete = matches!(decision, Decision::Complete { .. });
                 shown.reason.as_deref() == Some(message)
                     || complete && shown.decision == Some(resources::Decision::Complete)
@@ -115,10 +116,11 @@ impl Fleet {
         if now.monotonic < MISSING_AFTER {
             return;
         }
-        let missing = |(_, cluster): &(&ClusterId, &Cluster)| {
+        let is_missing = |cluster: &Cluster| {
             cluster.registered && !cluster.connected && cluster.told_connected == Some(true)
         };
-        let missing: Vec<_> = self.clusters.iter().filter(missing).map(|(id, _)| id.clone()).collect();
+        let missing = self.clusters.iter().filter(|(_, cluster)| is_missing(cluster));
+        let missing: Vec<_> = missing.map(|(id, _)| id.clone()).collect();
         missing.iter().for_each(|id| self.tell_presence(id, effects));
     }
 }
@@ -126,19 +128,14 @@ impl Fleet {
 impl Cluster {
     /// Tells what a report says that the one before did not, of what the cluster was told to run or to remove: of
     /// anything else it has no say.
-    pub(super) fn tell_report(
-        &self,
-        id: &ClusterId,
-        before: Option<&Reported>,
-        report: &Report,
-    ) -> Vec<Effect> {
+    pub(super) fn tell_report(&self, id: &ClusterId, report: &Report) -> Vec<Effect> {
         let Some(signed) = &self.signed else { return Vec::new() };
+        let before = self.report.as_ref().map(Before::new);
         let mut effects = Vec::new();
         for app in &report.apps {
             let is_told =
                 signed.desired.release_of(&app.app).is_some() || signed.desired.remove.contains(&app.app);
-            let before = before.and_then(|before| before.apps.iter().find(|known| known.app == app.app));
-            let news = if is_told { news(before, app) } else { Vec::new() };
+            let news = if is_told { news(before.as_ref(), app) } else { Vec::new() };
             effects.extend(
                 news.into_iter().map(|(reason, message)| of_assignment(&app.app, id, reason, message)),
             );
@@ -165,11 +162,14 @@ fn words(decision: &Decision) -> Option<(Reason, &str)> {
 }
 
 /// What a report says of an application that the one before did not.
-fn news(before: Option<&AppReport>, report: &AppReport) -> Vec<(Reason, String)> {
+fn news(before: Option<&Before<'_>>, report: &AppReport) -> Vec<(Reason, String)> {
     let mut news = Vec::new();
-    let was = before.map(|before| before.state);
+    let brief = before.and_then(|before| before.brief(&report.app));
+    // Where something is wrong, what was said before has to be read.
+    let full = || before.and_then(|before| before.app(&report.app));
+    let was = brief.map(|before| before.state);
     let applied = report.applied.as_ref();
-    let is_new = applied != before.and_then(|before| before.applied.as_ref());
+    let is_new = applied.map(|applied| applied.digest) != brief.and_then(|before| before.applied);
     let bundle = applied.map(|applied| format!("bundle {}-{}", report.app.name, applied.version));
     let bundle = bundle.unwrap_or_else(|| "what it runs".to_owned());
     if applied.is_some() && is_new {
@@ -178,18 +178,19 @@ fn news(before: Option<&AppReport>, report: &AppReport) -> Vec<(Reason, String)>
     if report.state == AppState::Available && (is_new || was != Some(AppState::Available)) {
         news.push((Reason::Available, format!("{bundle} is available")));
     }
-    let is_worse = before.is_none_or(|before| (before.state, &before.worst) != (report.state, &report.worst));
-    if let Some(worst) = report.worst.as_ref().filter(|_| report.state == AppState::Degraded && is_worse) {
+    if let Some(worst) = report.worst.as_ref().filter(|_| report.state == AppState::Degraded)
+        && full().is_none_or(|before| (before.state, &before.worst) != (report.state, &report.worst))
+    {
         let refused = worst.reason == PRUNE_REFUSED;
         let reason = if refused { Reason::PruneRefused } else { Reason::Degraded };
         news.push((reason, format!("{}: {}: {}", worst.object, worst.reason, worst.message)));
     }
     if let Some(rejected) = &report.rejected
-        && before.and_then(|before| before.rejected.as_ref()) != Some(rejected)
+        && full().and_then(|before| before.rejected.as_ref()) != Some(rejected)
     {
         news.push((Reason::Rejected, format!("{}: {}", rejected.reason, rejected.message)));
     }
-    news.extend(drift(before, report));
+    news.extend(drift(full, report));
     if report.state == AppState::Removed && was.is_some_and(|was| was != AppState::Removed) {
         news.push((Reason::Removed, "it is removed from here".to_owned()));
     }
@@ -197,14 +198,14 @@ fn news(before: Option<&AppReport>, report: &AppReport) -> Vec<(Reason, String)>
 }
 
 /// What others changed, and what was healed of it.
-fn drift(before: Option<&AppReport>, report: &AppReport) -> Vec<(Reason, String)> {
+fn drift<'a>(before: impl Fn() -> Option<&'a AppReport>, report: &AppReport) -> Vec<(Reason, String)> {
     let drifted = |report: &AppReport| -> Option<String> {
         let holds = |c: &&Condition| c.kind == DRIFTED && c.status == ConditionStatus::True;
         report.conditions.iter().find(holds).map(|condition| condition.message.clone())
     };
-    let found = drifted(report).filter(|found| before.and_then(drifted).as_ref() != Some(found));
+    let found = drifted(report).filter(|found| before().and_then(drifted).as_ref() != Some(found));
     let known = |drift: &&Drift| {
-        let before = before.into_iter().flat_map(|before| &before.drift);
+        let before = before().into_iter().flat_map(|before| &before.drift);
         before.filter(|known| known.object == drift.object).all(|known| known.count < drift.count)
     };
     let healed = report.drift.iter().filter(known);

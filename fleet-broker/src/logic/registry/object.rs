@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::tale::Tale;
-use crate::resources::{Kind, Status};
+use crate::resources::{Before, Kind, Status};
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,12 +120,14 @@ impl Object {
         }
     }
 
-    /// The object with another status, at a version; none if it has this status already. Its text is read no further
-    /// than to where the parts stand: statuses are most of what a hub writes.
-    pub(super) fn with_status(&self, version: u64, status: &impl Status) -> Option<Object> {
+    /// The object with another status, at a version; none if it has this status already. The status is dated by what it
+    /// follows. Of the text only that is read, and else where the parts stand: statuses are most of what a hub writes.
+    pub(super) fn with_status(&self, version: u64, now: &Time, mut status: impl Status) -> Option<Object> {
         let Body::Text { metadata: selecting, text } = &self.body else { return None };
         let mut parts = parts(text.get());
-        let status = raw(status);
+        let before = parts.get("status").map(|old| Before::read(old.get()));
+        status.date(now, &before.unwrap_or_default());
+        let status = raw(&status);
         if parts.get("status").map(|old| old.get()) == Some(status.get()) {
             return None;
         }

@@ -277,7 +277,7 @@ fn a_transaction_sees_itself_and_nobody_else_does() {
     transaction
         .create(Kind::Cluster, "", cluster("tower-c", |_| ()), &options(FieldValidation::Strict), UID)
         .unwrap();
-    transaction.update_status(&key("tower-c"), &status("1")).unwrap();
+    transaction.update_status(&key("tower-c"), status("1")).unwrap();
     transaction.delete(&key("tower-a"), &Preconditions::default()).unwrap();
     assert!(transaction.get(&key("tower-a")).is_none());
     assert_eq!(transaction.get(&key("tower-c")).unwrap().version(), 104);
@@ -325,7 +325,7 @@ fn the_log_is_bounded_and_says_when_it_ends() {
     assert_eq!(codes(&registry, 103).unwrap_err(), 504, "in the future");
     for round in 0..watch::LOG_MAX_LEN {
         let mut transaction = registry.begin(now(), "tester");
-        transaction.update_status(&key("tower-a"), &status(&round.to_string())).unwrap();
+        transaction.update_status(&key("tower-a"), status(&round.to_string())).unwrap();
         let changes = transaction.finish();
         registry.apply(changes);
     }
@@ -406,8 +406,7 @@ fn a_status_of_the_hubs_own_changes_nothing_else() {
     let mut registry = registry();
     let before = registry.get(&key("tower-a")).unwrap().value();
     let mut put = |agent| {
-        write(&mut registry, |transaction| transaction.update_status(&key("tower-a"), &status(agent)))
-            .unwrap()
+        write(&mut registry, |transaction| transaction.update_status(&key("tower-a"), status(agent))).unwrap()
     };
     let (first, same, next) = (put("1"), put("1"), put("2"));
     assert_eq!((first.version(), same.version(), next.version()), (103, 103, 104));
@@ -458,4 +457,38 @@ fn namespaces_follow_from_what_is_in_them() {
     .unwrap();
     let expected = BTreeMap::from([("radio".to_owned(), "2026-01-01T00:00:00Z".to_owned())]);
     assert_eq!(registry.namespaces(), expected);
+}
+
+#[test]
+fn what_an_assignment_says_since_when_outlives_its_labels() {
+    let mut registry = registry();
+    let key = ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a");
+    let mut put = |second: i64, stage: &str, state: AssignmentState| {
+        let labels = BTreeMap::from([("stage".to_owned(), stage.to_owned())]);
+        let status = AssignmentStatus {
+            cluster: "tower-a".to_owned(),
+            application: "gateway".to_owned(),
+            bundle: "gateway-1".to_owned(),
+            state,
+            conditions: Vec::new(),
+            worst_object: None,
+            message: None,
+            preview: None,
+            since: None,
+        };
+        let mut transaction = registry.begin(Timestamp::from_second(second).unwrap(), "tester");
+        let object = transaction.project(Projection { key: key.clone(), labels, status }).unwrap();
+        let changes = transaction.finish();
+        registry.apply(changes);
+        (object.label("stage").map(str::to_owned), object.value()["status"]["since"].clone())
+    };
+    for (second, stage, state, since) in [
+        (1, "test", AssignmentState::Pending, "1970-01-01T00:00:01Z"),
+        (2, "prod", AssignmentState::Pending, "1970-01-01T00:00:01Z"),
+        (3, "prod", AssignmentState::Updated, "1970-01-01T00:00:03Z"),
+        (4, "test", AssignmentState::Failed, "1970-01-01T00:00:04Z"),
+    ] {
+        let expected = (Some(stage.to_owned()), json!(since));
+        assert_eq!(put(second, stage, state), expected, "{second}");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use apimachinery::apply::settle;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -228,7 +229,7 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// A Status: not there, or not the status of its kind.
-    pub fn update_status(&mut self, key: &ObjectKey, status: &impl Status) -> Result<Arc<Object>, Failure> {
+    pub fn update_status(&mut self, key: &ObjectKey, status: impl Status) -> Result<Arc<Object>, Failure> {
         let old = self.existing(key)?;
         self.put_status(key.clone(), &old, status)
     }
@@ -239,10 +240,20 @@ impl<'a> Transaction<'a> {
         &mut self,
         key: ObjectKey,
         old: &Arc<Object>,
-        status: &impl Status,
+        status: impl Status,
     ) -> Result<Arc<Object>, Failure> {
-        let Some(object) = old.with_status(self.next_version(), status) else { return Ok(Arc::clone(old)) };
-        debug_assert!(is_admitted(key.kind, &object), "a client could not have written {key}: {status:?}");
+        match old.with_status(self.next_version(), &self.second(), status) {
+            Some(object) => self.keep_own(key, object),
+            None => Ok(Arc::clone(old)),
+        }
+    }
+
+    fn keep_own(&mut self, key: ObjectKey, object: Object) -> Result<Arc<Object>, Failure> {
+        debug_assert!(
+            is_admitted(key.kind, &object),
+            "a client could not have written {key}: {}",
+            object.text()
+        );
         self.keep(key, object)
     }
 
@@ -275,14 +286,17 @@ impl<'a> Transaction<'a> {
     /// A Status: invalid, or one too many.
     pub fn project(&mut self, projection: Projection) -> Result<Arc<Object>, Failure> {
         let Projection { key, labels, status } = projection;
-        let old = self.get(&key).cloned();
-        match &old {
-            Some(old) if old.has_labels(&labels) => return self.put_status(key, old, &status),
-            Some(_) => {}
+        match self.get(&key).cloned() {
+            Some(old) if old.has_labels(&labels) => return self.put_status(key, &old, status),
+            Some(old) => {
+                let mut value = old.value();
+                value["metadata"]["labels"] = json!(labels);
+                let relabelled = Object::at(self.next_version(), value);
+                let object = relabelled.with_status(self.next_version(), &self.second(), status);
+                return self.keep_own(key, object.unwrap_or(relabelled));
+            }
             None => self.check_room(&key, PROJECTIONS_MAX)?,
         }
-        let created =
-            old.as_ref().map_or_else(|| self.timestamp(), |old| old.creation_timestamp().into_owned());
         let body = json!({
             "apiVersion": API_VERSION,
             "kind": key.kind.name(),
@@ -290,13 +304,13 @@ impl<'a> Transaction<'a> {
                 "name": key.name,
                 "namespace": key.namespace,
                 "uid": derived_uid(&key),
-                "creationTimestamp": created,
+                "creationTimestamp": self.timestamp(),
                 "generation": 1,
                 "labels": labels,
             },
         });
         let bare = Object::at(self.next_version(), body);
-        self.put_status(key, &Arc::new(bare), &status)
+        self.put_status(key, &Arc::new(bare), status)
     }
 
     /// Removes an object that the hub made itself; nothing happens if there is none.
@@ -406,6 +420,10 @@ impl<'a> Transaction<'a> {
     /// `now` as Kubernetes writes times: RFC 3339, UTC, whole seconds.
     pub(super) fn timestamp(&self) -> String {
         self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    fn second(&self) -> Time {
+        Time(Timestamp::from_second(self.now.as_second()).expect("the second of a time is one"))
     }
 }
 

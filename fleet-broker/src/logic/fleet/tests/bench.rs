@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apimachinery::selector::{LabelSelector, Selector};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use protocol::{
     codec,
     cose::{self, Binding},
@@ -27,7 +29,7 @@ use super::super::{
 };
 use super::cluster::TestCluster;
 use crate::logic::occurrence::Occurrence;
-use crate::resources::{ApplicationStatus, AssignmentState, AssignmentStatus, ClusterStatus};
+use crate::resources::{ApplicationStatus, AssignmentState, AssignmentStatus, Before, ClusterStatus, Status};
 
 pub(super) const START: UnixSeconds = UnixSeconds(1_800_000_000);
 pub(super) const DAY: u64 = 24 * 60 * 60;
@@ -258,10 +260,10 @@ impl Bench {
     /// What follows from what was handled.
     fn follow(&mut self) -> Vec<Effect> {
         let mut effects = self.fleet.settle(self.now);
-        effects.extend(self.fleet.show(self.now));
+        effects.extend(self.fleet.show());
         while self.fleet.has_to_show() {
             effects.extend(self.fleet.settle(self.now));
-            effects.extend(self.fleet.show(self.now));
+            effects.extend(self.fleet.show());
         }
         effects
     }
@@ -302,20 +304,23 @@ impl Bench {
             Effect::SendContent { .. } | Effect::Kick(_) => {}
             Effect::Occurred(occurrence) => self.occurred.push(occurrence.clone()),
             Effect::ClusterStatus(id, status) => {
-                let before = self.statuses.insert(id.clone(), (**status).clone());
-                assert_ne!(before.as_ref(), Some(&**status), "put out without a change");
+                let dated = dated(self.now, self.statuses.get(id), &**status);
+                let before = self.statuses.insert(id.clone(), dated);
+                assert_ne!(before.as_ref(), self.statuses.get(id), "put out without a change");
             }
             Effect::ApplicationStatus(id, status) => {
-                let before = self.applications.insert(id.clone(), (**status).clone());
-                assert_ne!(before.as_ref(), Some(&**status), "put out without a change");
+                let dated = dated(self.now, self.applications.get(id), &**status);
+                let before = self.applications.insert(id.clone(), dated);
+                assert_ne!(before.as_ref(), self.applications.get(id), "put out without a change");
             }
             Effect::Assignment(app, id, shown) => {
                 let key = (app.clone(), id.clone());
-                let before = match shown {
-                    Some(shown) => self.assignments.insert(key, (**shown).clone()),
-                    None => self.assignments.remove(&key),
-                };
-                assert_ne!(before.as_ref(), shown.as_deref(), "put out without a change");
+                let before = self.assignments.remove(&key);
+                if let Some((labels, status)) = shown.as_deref() {
+                    let dated = dated(self.now, before.as_ref().map(|(_, before)| before), status);
+                    self.assignments.insert(key.clone(), (labels.clone(), dated));
+                }
+                assert_ne!(before.as_ref(), self.assignments.get(&key), "put out without a change");
             }
         }
     }
@@ -528,7 +533,7 @@ impl Bench {
     /// What a cluster's document tells it to run, by application's name: the values, told or not yet.
     pub(super) fn told(&self, name: &str) -> Vec<String> {
         let Some(signed) = self.fleet.clusters[&id(name)].signed.as_ref() else { return Vec::new() };
-        let Desired { releases, remove, .. } = &*signed.desired;
+        let Desired { releases, remove, .. } = &**signed.desired;
         let values = |values: &BTreeMap<String, String>| {
             values.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>()
         };
@@ -564,4 +569,13 @@ pub(super) fn kicks(effects: &[Effect]) -> usize {
 
 pub(super) fn stores(effects: &[Effect]) -> usize {
     effects.iter().filter(|effect| matches!(effect, Effect::Store(_))).count()
+}
+
+/// A status as the registry dates it.
+fn dated<T: Status + Clone>(now: Now, before: Option<&T>, status: &T) -> T {
+    let now = Timestamp::from_second(now.wall.0.try_into().unwrap()).unwrap();
+    let before = before.map(|before| serde_json::to_string(before).unwrap()).unwrap_or_default();
+    let mut dated = status.clone();
+    dated.date(&Time(now), &Before::read(&before));
+    dated
 }

@@ -114,15 +114,8 @@ fn a_removal_is_said_until_it_is_done_and_then_forgotten() {
     assert_eq!(bench.told("tower-1"), ["database level=debug", "-gateway"], "it was away: said again");
     bench.connect("tower-1");
     bench.report("tower-1");
-    assert!(
-        !bench.fleet.clusters[&id("tower-1")]
-            .report
-            .as_ref()
-            .unwrap()
-            .apps
-            .iter()
-            .any(|row| row.app == app("gateway"))
-    );
+    let report = bench.fleet.clusters[&id("tower-1")].report.as_ref().unwrap();
+    assert!(report.app(&app("gateway")).is_none());
     bench.apply("database", everywhere("info"), None);
     assert_eq!(bench.told("tower-1"), ["database level=info"], "it is removed");
     bench.report("tower-1");

@@ -190,7 +190,7 @@ fn another_life_of_the_journal_starts_anew_and_the_one_before_is_over() {
     }
     let report = bench.fleet.clusters[&id("tower-1")].report.as_ref().unwrap();
     let lives: Vec<JournalId> = (4..=11).map(|life| JournalId::new([life; 16])).collect();
-    assert_eq!(report.past, lives);
+    assert_eq!(*report.past, lives);
 }
 
 #[test]
