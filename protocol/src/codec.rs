@@ -26,7 +26,7 @@ pub struct DecodeError {
 }
 
 /// Room for most of what is encoded: to grow into it byte by byte would take longer than to encode it.
-const ROOM: usize = 512;
+const ROOM: usize = 1024;
 
 /// Encodes a value. Every type of this crate encodes: none holds a map with odd keys or a failing serializer. Whoever
 /// keeps the bytes for long puts them into a box: the vector has room left.

@@ -46,6 +46,7 @@ fn a_hub_is_backed_up_lost_and_restored() {
         "knows 3 clusters",
         "fleet-broker serve --data hub --root hub/root.cose",
         "never start the lost hub again",
+        "clusters that were revoked after 2",
     ] {
         assert!(restored.messages.contains(part), "{}", restored.messages);
     }

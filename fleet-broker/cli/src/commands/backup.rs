@@ -186,6 +186,11 @@ fn restore(file: &Path, directory: &Path, output: &mut Output<'_>) -> Result<(),
         restored.director.display(),
     ))?;
     output.warning("never start the lost hub again: two hubs would speak for one fleet")?;
+    output.warning(&format!(
+        "clusters that were revoked after {} are let in again: say `edgefleet cluster revoke` of each once more, \
+         before you accept",
+        rfc3339(restored.manifest.made)
+    ))?;
     Ok(())
 }
 
