@@ -22,6 +22,7 @@ mod record;
 mod tale;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod transaction;
 mod watch;
 

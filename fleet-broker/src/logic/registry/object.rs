@@ -11,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::tale::Tale;
+use super::texts::Texts;
 use crate::resources::{Before, Kind, Status};
 
 /// Which object.
@@ -62,12 +63,9 @@ enum Body {
 /// What selects and orders objects.
 #[derive(Clone, Debug)]
 struct Metadata {
-    name: Box<str>,
-    namespace: Box<str>,
-    uid: Box<str>,
-    creation_timestamp: Box<str>,
+    /// Namespace, name and time of creation, then key and value of each label.
+    texts: Texts<Box<[u32]>>,
     generation: u64,
-    labels: Box<[(Box<str>, Box<str>)]>,
     is_deleting: bool,
     has_finalizers: bool,
 }
@@ -167,24 +165,26 @@ impl Object {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        match &self.body {
-            Body::Text { metadata, .. } => &metadata.name,
-            Body::Tale(tale) => &tale.name,
-        }
+        self.names().1
     }
 
     /// Its namespace, empty for a cluster-scoped one.
     pub fn namespace(&self) -> &str {
+        self.names().0
+    }
+
+    /// Its namespace and name, by which objects of a kind are ordered.
+    pub(super) fn names(&self) -> (&str, &str) {
         match &self.body {
-            Body::Text { metadata, .. } => &metadata.namespace,
-            Body::Tale(tale) => &tale.namespace,
+            Body::Text { metadata, .. } => metadata.names(),
+            Body::Tale(tale) => (&tale.namespace, &tale.name),
         }
     }
 
     /// Its unique id, which no other object ever has.
     pub fn uid(&self) -> Cow<'_, str> {
         match &self.body {
-            Body::Text { metadata, .. } => (&*metadata.uid).into(),
+            Body::Text { text, .. } => text_at(text.get(), "metadata.uid").unwrap_or_default(),
             Body::Tale(tale) => tale.uid().into(),
         }
     }
@@ -192,7 +192,7 @@ impl Object {
     /// When it was created, as RFC 3339.
     pub fn creation_timestamp(&self) -> Cow<'_, str> {
         match &self.body {
-            Body::Text { metadata, .. } => (&*metadata.creation_timestamp).into(),
+            Body::Text { metadata, .. } => metadata.creation_timestamp().into(),
             Body::Tale(tale) => tale.first.text().into(),
         }
     }
@@ -218,8 +218,7 @@ impl Object {
 
     /// The value of one of its labels.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let found = self.labels().iter().find(|(label, _)| **label == *key);
-        found.map(|(_, value)| &**value)
+        self.labels().find(|(label, _)| *label == key).map(|(_, value)| value)
     }
 
     /// The value of one of its annotations.
@@ -230,12 +229,12 @@ impl Object {
     /// Whether it has these labels and no others.
     pub(super) fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
         let is_there = |(key, value): (&String, &String)| self.label(key) == Some(value);
-        self.labels().len() == labels.len() && labels.iter().all(is_there)
+        self.labels().count() == labels.len() && labels.iter().all(is_there)
     }
 
     /// Whether another object has the same labels.
     pub fn is_labelled_as(&self, other: &Object) -> bool {
-        self.labels() == other.labels()
+        self.labels().eq(other.labels())
     }
 
     /// Whether another object has the same labels and annotations.
@@ -261,8 +260,8 @@ impl Object {
         }
     }
 
-    fn labels(&self) -> &[(Box<str>, Box<str>)] {
-        self.metadata().map_or(&[], |metadata| &metadata.labels)
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata().into_iter().flat_map(Metadata::labels)
     }
 
     fn annotations(&self) -> Option<&str> {
@@ -312,18 +311,34 @@ impl PartialEq for Object {
 
 impl Metadata {
     fn of(metadata: &Value) -> Metadata {
-        let text = |field: &str| metadata[field].as_str().unwrap_or_default().into();
+        let (namespace, name) = names_in(metadata);
+        let created = metadata["creationTimestamp"].as_str().unwrap_or_default();
         let labels = metadata["labels"].as_object().into_iter().flatten();
-        let labels = labels.filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
+        let mut texts = vec![namespace, name, created];
+        texts.extend(labels.filter_map(|(key, value)| Some([key, value.as_str()?])).flatten());
         Metadata {
-            name: text("name"),
-            namespace: text("namespace"),
-            uid: text("uid"),
-            creation_timestamp: text("creationTimestamp"),
+            texts: Texts::new(&texts),
             generation: metadata["generation"].as_u64().unwrap_or_default(),
-            labels: labels.collect(),
             is_deleting: !metadata["deletionTimestamp"].as_str().unwrap_or_default().is_empty(),
             has_finalizers: metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty()),
         }
     }
+
+    fn names(&self) -> (&str, &str) {
+        (self.texts.at(0), self.texts.at(1))
+    }
+
+    fn creation_timestamp(&self) -> &str {
+        self.texts.at(2)
+    }
+
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        (3..self.texts.len()).step_by(2).map(|index| (self.texts.at(index), self.texts.at(index + 1)))
+    }
+}
+
+/// Namespace and name as metadata say them.
+fn names_in(metadata: &Value) -> (&str, &str) {
+    let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+    (text("namespace"), text("name"))
 }
