@@ -24,6 +24,7 @@ mod tale;
 mod tests;
 mod texts;
 mod transaction;
+mod uuid;
 mod watch;
 
 pub use admit::FieldValidation;

@@ -177,7 +177,7 @@ impl Object {
     pub(super) fn names(&self) -> (&str, &str) {
         match &self.body {
             Body::Text { metadata, .. } => metadata.names(),
-            Body::Tale(tale) => (&tale.namespace, &tale.name),
+            Body::Tale(tale) => tale.names(),
         }
     }
 
@@ -207,7 +207,7 @@ impl Object {
         match (&self.body, path) {
             (_, "metadata.name") => self.name().into(),
             (_, "metadata.namespace") => self.namespace().into(),
-            (Body::Tale(tale), path) => tale.field(path).into(),
+            (Body::Tale(tale), path) => tale.field(path),
             // As an API server takes it: who says what happened, wherever that runs.
             (Body::Text { text, .. }, "source") => {
                 text_at(text.get(), "source.component").unwrap_or_default()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
-use super::tale::{Second, Tale};
+use super::tale::{Facts, Second, Tale};
 use super::transaction::{Transaction, derived_uid};
 use super::{Object, ObjectKey, Registry};
 use crate::logic::occurrence::{Occurrence, of_change, plain};
@@ -108,31 +108,31 @@ impl Transaction<'_> {
 
     fn begin_event(&mut self, key: ObjectKey, place: &Place<'_>, occurrence: &Occurrence, message: &str) {
         let now = Second(self.now.as_second());
-        let tale = Tale {
-            namespace: key.namespace.as_str().into(),
-            name: key.name.as_str().into(),
+        let tale = Tale::of(&Facts {
+            namespace: &key.namespace,
+            name: &key.name,
             about: place.about.kind,
-            about_name: place.about.name.as_str().into(),
+            about_name: &place.about.name,
             about_uid: place.uid.into(),
-            reason: occurrence.reason.word().into(),
-            message: message.into(),
+            reason: occurrence.reason.word(),
+            message,
             is_warning: occurrence.reason.is_warning(),
             first: now,
             last: now,
             count: 1,
-        };
+        });
         self.told.more += 1;
         self.put_event(key, tale);
     }
 
     /// It happened again; with another message, the newest is shown.
     fn count(&mut self, key: &ObjectKey, tale: &Tale, message: Option<String>) {
-        let now = self.now.as_second();
-        if tale.count >= BURST + (now - tale.first.0).max(0) / REFILL_SECONDS {
+        let (now, facts) = (self.now.as_second(), tale.facts());
+        if i64::from(facts.count) >= BURST + (now - facts.first.0).max(0) / REFILL_SECONDS {
             return;
         }
-        let message = message.map_or_else(|| tale.message.clone(), String::into_boxed_str);
-        let again = Tale { count: tale.count + 1, last: Second(now), message, ..tale.clone() };
+        let message = message.as_deref().unwrap_or(facts.message);
+        let again = Tale::of(&Facts { count: facts.count + 1, last: Second(now), message, ..facts });
         self.put_event(key.clone(), again);
     }
 

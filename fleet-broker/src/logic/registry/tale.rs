@@ -1,11 +1,14 @@
 //! Events as they are kept: what differs between them. The JSON that clients see is made of it when it is asked for.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectKey;
-use super::transaction::uuid;
+use super::texts::Texts;
+use super::uuid::{Uid, Uuid};
 use crate::resources::{Kind, event};
 
 /// A time of whole seconds, as Kubernetes writes it.
@@ -13,20 +16,35 @@ use crate::resources::{Kind, event};
 pub(super) struct Second(pub(super) i64);
 
 /// What an event tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tale {
-    pub(super) namespace: Box<str>,
-    pub(super) name: Box<str>,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
     /// The object that it happened to, in this namespace or in none.
     pub(super) about: Kind,
-    pub(super) about_name: Box<str>,
-    pub(super) about_uid: Box<str>,
-    pub(super) reason: Box<str>,
-    pub(super) message: Box<str>,
+    pub(super) about_name: &'a str,
+    pub(super) about_uid: Uid<'a>,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
     pub(super) is_warning: bool,
     pub(super) first: Second,
     pub(super) last: Second,
-    pub(super) count: i64,
+    /// Each time is a write, so there are no more.
+    pub(super) count: u32,
+}
+
+/// What an event tells, as it is kept: there are several for each cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Tale {
+    /// Namespace, name, the object's name and uid, reason and message. The object's name is empty where the event's
+    /// begins with it and a dot, the uid where it is of the usual form.
+    texts: Texts<[u32; 6]>,
+    about_uid: Option<Uuid>,
+    about: Kind,
+    is_warning: bool,
+    count: u32,
+    pub(super) first: Second,
+    pub(super) last: Second,
 }
 
 /// An event as clients see it.
@@ -80,20 +98,81 @@ impl Tale {
     /// Reads an event at a version; none if it is not as this hub writes it, to the letter.
     pub(super) fn read(version: u64, text: &str) -> Option<Tale> {
         let written: Written = serde_json::from_str(text).ok()?;
-        let tale = Tale {
-            namespace: written.metadata.namespace.as_str().into(),
-            name: written.metadata.name.as_str().into(),
+        let tale = Tale::of(&Facts {
+            namespace: &written.metadata.namespace,
+            name: &written.metadata.name,
             about: Kind::from_name(&written.involved_object.kind)?,
-            about_name: written.involved_object.name.as_str().into(),
+            about_name: &written.involved_object.name,
             about_uid: written.involved_object.uid.as_str().into(),
-            reason: written.reason.as_str().into(),
-            message: written.message.as_str().into(),
+            reason: &written.reason,
+            message: &written.message,
             is_warning: written.type_ == type_of(true),
             first: Second::read(&written.first_timestamp)?,
             last: Second::read(&written.last_timestamp)?,
-            count: written.count,
-        };
+            count: written.count.try_into().ok()?,
+        });
         (tale.write(version) == written).then_some(tale)
+    }
+
+    pub(super) fn of(facts: &Facts<'_>) -> Tale {
+        let Facts { namespace, name, about_name, reason, message, .. } = *facts;
+        let odd_name = if name_before_dot(name) == about_name { "" } else { about_name };
+        let (about_uid, odd_uid) = match facts.about_uid {
+            Uid::Usual(uuid) => (Some(uuid), ""),
+            Uid::Other(text) => (None, text),
+        };
+        Tale {
+            texts: Texts::new(&[namespace, name, odd_name, odd_uid, reason, message]),
+            about_uid,
+            about: facts.about,
+            is_warning: facts.is_warning,
+            count: facts.count,
+            first: facts.first,
+            last: facts.last,
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts<'_> {
+        let (namespace, name) = self.names();
+        Facts {
+            namespace,
+            name,
+            about: self.about,
+            about_name: self.about_name(),
+            about_uid: self.about_uid(),
+            reason: self.reason(),
+            message: self.message(),
+            is_warning: self.is_warning,
+            first: self.first,
+            last: self.last,
+            count: self.count,
+        }
+    }
+
+    /// Its namespace and name.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (self.texts.at(0), self.texts.at(1))
+    }
+
+    fn about_name(&self) -> &str {
+        let odd_name = self.texts.at(2);
+        if odd_name.is_empty() { name_before_dot(self.texts.at(1)) } else { odd_name }
+    }
+
+    fn about_namespace(&self) -> &str {
+        if self.about.is_namespaced() { self.texts.at(0) } else { "" }
+    }
+
+    fn about_uid(&self) -> Uid<'_> {
+        self.about_uid.map_or_else(|| Uid::Other(self.texts.at(3)), Uid::Usual)
+    }
+
+    fn reason(&self) -> &str {
+        self.texts.at(4)
+    }
+
+    fn message(&self) -> &str {
+        self.texts.at(5)
     }
 
     /// Its JSON at a version.
@@ -103,60 +182,59 @@ impl Tale {
 
     /// Whoever makes the same event at the same time again makes the same one.
     pub(super) fn uid(&self) -> String {
-        let key = ObjectKey::new(Kind::Event, &self.namespace, &self.name);
-        uuid(digest(&SHA256, format!("{key} {}", self.first.text()).as_bytes()).as_ref())
+        let (namespace, name) = self.names();
+        let key = ObjectKey::new(Kind::Event, namespace, name);
+        let text = format!("{key} {}", self.first.text());
+        Uuid::of_digest(digest(&SHA256, text.as_bytes()).as_ref()).to_string()
     }
 
     /// The text at a path by which events are selected; empty if there is none.
-    pub(super) fn field(&self, path: &str) -> &str {
+    pub(super) fn field(&self, path: &str) -> Cow<'_, str> {
         match path {
             "involvedObject.apiVersion" => self.about.api_version(),
             "involvedObject.kind" => self.about.name(),
-            "involvedObject.name" => &self.about_name,
+            "involvedObject.name" => self.about_name(),
             "involvedObject.namespace" => self.about_namespace(),
-            "involvedObject.uid" => &self.about_uid,
-            "message" => &self.message,
-            "reason" => &self.reason,
+            "involvedObject.uid" => return self.about_uid().to_string().into(),
+            "message" => self.message(),
+            "reason" => self.reason(),
             "reportingComponent" | "source" => event::COMPONENT,
             "type" => type_of(self.is_warning),
             _ => "",
         }
-    }
-
-    fn about_namespace(&self) -> &str {
-        if self.about.is_namespaced() { &self.namespace } else { "" }
+        .into()
     }
 
     /// What clients see of it at a version.
     pub(super) fn write(&self, version: u64) -> Written {
-        let first = self.first.text();
+        let (facts, first) = (self.facts(), self.first.text());
         Written {
             api_version: Kind::Event.api_version().to_owned(),
-            count: self.count,
+            count: facts.count.into(),
             event_time: None,
             first_timestamp: first.clone(),
             involved_object: Involved {
-                api_version: self.about.api_version().to_owned(),
-                kind: self.about.name().to_owned(),
-                name: self.about_name.to_string(),
+                api_version: facts.about.api_version().to_owned(),
+                kind: facts.about.name().to_owned(),
+                name: facts.about_name.to_owned(),
                 namespace: self.about_namespace().to_owned(),
-                uid: self.about_uid.to_string(),
+                uid: facts.about_uid.to_string(),
             },
             kind: Kind::Event.name().to_owned(),
-            last_timestamp: self.last.text(),
-            message: self.message.to_string(),
+            last_timestamp: facts.last.text(),
+            message: facts.message.to_owned(),
             metadata: Metadata {
                 creation_timestamp: first,
-                name: self.name.to_string(),
-                namespace: self.namespace.to_string(),
+                name: facts.name.to_owned(),
+                namespace: facts.namespace.to_owned(),
                 resource_version: version.to_string(),
                 uid: self.uid(),
             },
-            reason: self.reason.to_string(),
+            reason: facts.reason.to_owned(),
             reporting_component: event::COMPONENT.to_owned(),
             reporting_instance: String::new(),
             source: Source { component: event::COMPONENT.to_owned() },
-            type_: type_of(self.is_warning).to_owned(),
+            type_: type_of(facts.is_warning).to_owned(),
         }
     }
 }
@@ -169,6 +247,11 @@ impl Second {
     fn read(text: &str) -> Option<Second> {
         text.parse::<Timestamp>().ok().map(|time| Second(time.as_second()))
     }
+}
+
+/// The name of the object that an event of this name is about, unless that was too long for it.
+fn name_before_dot(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(about, _)| about)
 }
 
 fn type_of(is_warning: bool) -> &'static str {

@@ -13,6 +13,7 @@ use super::admit::{FieldValidation, Origin, admit, check_size, check_type};
 use super::failure::{self, Failure};
 use super::managed::{self, undeclared};
 use super::record::Told;
+use super::uuid::Uuid;
 use super::{Change, OBJECTS_MAX, Object, ObjectKey, PROJECTIONS_MAX, Patch, Registry};
 use crate::resources::{API_VERSION, AssignmentStatus, FieldError, Kind, Status};
 
@@ -559,14 +560,5 @@ fn specification(value: &Value) -> Vec<(&String, &Value)> {
 
 pub(super) fn derived_uid(key: &ObjectKey) -> String {
     let text = format!("{}\n{}\n{}", key.kind.name(), key.namespace, key.name);
-    uuid(digest(&SHA256, text.as_bytes()).as_ref())
-}
-
-/// The first 16 bytes as a UUID of version 8 (RFC 9562: made in a way of its own).
-pub(super) fn uuid(bytes: &[u8]) -> String {
-    let mut bytes: [u8; 16] = bytes[..16].try_into().expect("a SHA-256 digest has 32 bytes");
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    Uuid::of_digest(digest(&SHA256, text.as_bytes()).as_ref()).to_string()
 }

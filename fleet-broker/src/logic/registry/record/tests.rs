@@ -240,12 +240,13 @@ fn watchers_see_events_come_change_and_go() {
 fn long_names_and_texts_fit() {
     let mut bench = Bench::new();
     let about = ObjectKey::new(Kind::Assignment, "radio", &"gateway.".repeat(31));
-    let message = "\u{1b}".repeat(3000);
+    let (name, message) = (about.name.clone(), "\u{1b}".repeat(3000));
     bench.write(|transaction| transaction.tell(&Occurrence { about, reason: Reason::Degraded, message }));
     let event = bench.registry.objects(Kind::Event).next().unwrap();
     assert!(event.name().len() <= NAME_MAX_LEN, "{}", event.name());
     apimachinery::names::check_dns_subdomain(event.name()).unwrap();
     assert!(event.field("message").len() <= MESSAGE_MAX_LEN);
+    assert_eq!(event.field("involvedObject.name"), name, "which the event's own name has no room for");
 }
 
 #[test]
@@ -266,11 +267,28 @@ fn what_was_told_is_taken_up_as_it_stands() {
         let registry = Registry::restore(event.version(), vec![stored]).unwrap();
         let object = registry.objects(Kind::Event).next().unwrap();
         assert_eq!(object.value(), value);
+        assert_eq!(object.text(), value.to_string());
         object.tale().is_some()
     };
     assert!(taken_up(&|_| ()));
+    // However the object is called, whatever its id and the reason are, they stand as they were told.
+    for name in ["tower-a.b", "tower", "another", "tower-a.cluster-1", "."] {
+        assert!(taken_up(&|event| event["involvedObject"]["name"] = json!(name)), "{name}");
+    }
+    for uid in ["", "11111111-2222-4333-8444-55555555abcd", "11111111-2222-4333-8444-55555555ABCD", "1-2"] {
+        assert!(taken_up(&|event| event["involvedObject"]["uid"] = json!(uid)), "{uid}");
+    }
+    for reason in ["", "Offered", "NotYetKnown", "Größe"] {
+        assert!(taken_up(&|event| event["reason"] = json!(reason)), "{reason}");
+    }
+    assert!(taken_up(&|event| event["message"] = json!("")));
+    assert!(taken_up(&|event| event["count"] = json!(u32::MAX)));
     // What another hub may write is kept whole.
     assert!(!taken_up(&|event| event["series"] = json!({"count": 2})));
     assert!(!taken_up(&|event| event["metadata"]["uid"] = json!("another")));
     assert!(!taken_up(&|event| event["firstTimestamp"] = json!("2027-01-15T08:00:00.5Z")));
+    assert!(!taken_up(&|event| event["involvedObject"]["name"] = json!("")));
+    for count in [-1, i64::from(u32::MAX) + 1] {
+        assert!(!taken_up(&|event| event["count"] = json!(count)), "{count}");
+    }
 }
