@@ -4,6 +4,7 @@
 //! first and [`Registry::apply`]d then, so that nobody ever reads what a power cut could take back.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ mod managed;
 mod object;
 mod patch;
 mod record;
+mod shelf;
 mod tale;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ pub use record::{EVENT_KEPT_SECONDS, EVENTS_MAX, EVENTS_PER_OBJECT_MAX};
 pub use transaction::{Deleted, Part, Preconditions, Projection, Transaction, WriteOptions, Written};
 pub use watch::{Change, Event, EventType};
 
-use watch::Log;
+use shelf::Shelf;
 
 /// Most objects of a kind that clients write: ten times the clusters the hub is built for.
 pub const OBJECTS_MAX: usize = 100_000;
@@ -51,15 +53,6 @@ pub struct Registry {
     kinds: BTreeMap<Kind, Shelf>,
     /// The version of the last change to anything.
     version: u64,
-}
-
-#[derive(Debug)]
-struct Shelf {
-    /// By namespace (empty for cluster-scoped kinds) and name.
-    objects: BTreeMap<(String, String), Arc<Object>>,
-    /// Events by the version of their last change.
-    ages: BTreeMap<u64, Arc<Object>>,
-    log: Log,
 }
 
 /// Why stored objects cannot be taken up.
@@ -113,8 +106,8 @@ impl Registry {
     /// # Errors
     /// When an object is of no known kind, or newer than `version`.
     pub fn restore(version: u64, objects: Vec<StoredObject>) -> Result<Registry, RestoreError> {
-        let shelf = || Shelf { objects: BTreeMap::new(), ages: BTreeMap::new(), log: Log::new(version) };
-        let mut kinds: BTreeMap<Kind, Shelf> = Kind::ALL.into_iter().map(|kind| (kind, shelf())).collect();
+        let shelf = |kind| (kind, Shelf::new(kind, version));
+        let mut kinds: BTreeMap<Kind, Shelf> = Kind::ALL.into_iter().map(shelf).collect();
         for stored in objects {
             let StoredObject { kind: word, namespace, name, version: object_version, text } = stored;
             let known = Kind::from_name(&word).and_then(|kind| Some((kind, kinds.get_mut(&kind)?)));
@@ -125,11 +118,8 @@ impl Registry {
                 let (version, reserved) = (object_version, version);
                 return Err(RestoreError::Version { namespace, name, version, reserved });
             }
-            let object = Arc::new(Object::restored(kind, object_version, text));
-            if kind == Kind::Event {
-                shelf.ages.insert(object_version, Arc::clone(&object));
-            }
-            shelf.objects.insert((namespace, name), object);
+            let key = ObjectKey { kind, namespace, name };
+            shelf.put(Arc::new(Object::restored(&key, object_version, text)));
         }
         Ok(Registry { kinds, version })
     }
@@ -141,27 +131,27 @@ impl Registry {
 
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
-        self.shelf(key.kind).objects.get(&(key.namespace.clone(), key.name.clone()))
+        self.shelf(key.kind).get(&key.namespace, &key.name)
     }
 
     /// How many objects of this kind there are.
     pub fn count(&self, kind: Kind) -> usize {
-        self.shelf(kind).objects.len()
+        self.shelf(kind).len()
     }
 
     /// All objects of this kind, by namespace and name.
     pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
-        self.shelf(kind).objects.values()
+        self.shelf(kind).range(Bound::Unbounded)
     }
 
     /// The namespaces in which clients have put something, each with the oldest creation in it.
     pub fn namespaces(&self) -> BTreeMap<String, String> {
         let mut namespaces: BTreeMap<String, String> = BTreeMap::new();
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_writable() && kind.is_namespaced()) {
-            for ((namespace, _), object) in &self.shelf(kind).objects {
+            for object in self.objects(kind) {
                 let created = object.creation_timestamp();
-                let oldest =
-                    namespaces.entry(namespace.clone()).or_insert_with(|| created.clone().into_owned());
+                let oldest = namespaces.entry(object.namespace().to_owned());
+                let oldest = oldest.or_insert_with(|| created.clone().into_owned());
                 if *created < **oldest {
                     *oldest = created.into_owned();
                 }
@@ -184,31 +174,15 @@ impl Registry {
             assert_eq!(change.version, self.version + 1, "a change must follow on the registry's version");
             self.version = change.version;
             let shelf = self.kinds.get_mut(&change.key.kind).expect("every kind has its shelf");
-            let name = (change.key.namespace.clone(), change.key.name.clone());
-            if change.key.kind == Kind::Event {
-                shelf.age(&change);
-            }
             match &change.after {
-                Some(object) => shelf.objects.insert(name, Arc::clone(object)),
-                None => shelf.objects.remove(&name),
-            };
+                Some(object) => shelf.put(Arc::clone(object)),
+                None => shelf.remove(&change.key.namespace, &change.key.name),
+            }
             shelf.log.push(change);
         }
     }
 
     fn shelf(&self, kind: Kind) -> &Shelf {
         &self.kinds[&kind]
-    }
-}
-
-impl Shelf {
-    /// Notes when an event changed last.
-    fn age(&mut self, change: &Change) {
-        if let Some(before) = &change.before {
-            self.ages.remove(&before.version());
-        }
-        if let Some(after) = &change.after {
-            self.ages.insert(after.version(), Arc::clone(after));
-        }
     }
 }

@@ -70,13 +70,8 @@ impl Registry {
         let token = if token.is_empty() { None } else { Some(Token::parse(token)?) };
         let version = token.as_ref().map_or(self.version, |token| token.version);
         self.check_watchable(kind, version)?;
-        let start = token.map_or(Bound::Unbounded, |token| Bound::Excluded((token.namespace, token.name)));
-        let mut rest = self
-            .shelf(kind)
-            .objects
-            .range((start, Bound::Unbounded))
-            .map(|(_, object)| object)
-            .filter(|object| filter.matches(object));
+        let start = token.as_ref().map_or(Bound::Unbounded, |token| Bound::Excluded(token.names()));
+        let mut rest = self.shelf(kind).range(start).filter(|object| filter.matches(object));
         let items: Vec<_> =
             rest.by_ref().take(if limit == 0 { usize::MAX } else { limit }).cloned().collect();
         let following = rest.count();
@@ -89,6 +84,10 @@ impl Registry {
 impl Token {
     fn after(version: u64, object: &Object) -> Token {
         Token { version, namespace: object.namespace().to_owned(), name: object.name().to_owned() }
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
     }
 
     fn text(&self) -> String {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::tale::Tale;
 use super::texts::Texts;
+use super::uuid::Uuid;
 use crate::resources::{Before, Kind, Status};
 
 /// Which object.
@@ -65,6 +66,8 @@ enum Body {
 struct Metadata {
     /// Namespace, name and time of creation, then key and value of each label.
     texts: Texts<Box<[u32]>>,
+    /// In its usual form; any other is in the JSON alone.
+    uid: Option<Uuid>,
     generation: u64,
     is_deleting: bool,
     has_finalizers: bool,
@@ -102,20 +105,31 @@ impl Object {
         Object { version, body: Body::Tale(Box::new(tale)) }
     }
 
-    /// The object as it was stored: its text, unless that says another version.
-    pub(super) fn restored(kind: Kind, version: u64, text: Box<RawValue>) -> Object {
-        if kind == Kind::Event
-            && let Some(tale) = Tale::read(version, text.get())
+    /// The object as it was stored: its text, unless that says another version or other names than its row. Rows are
+    /// what writes find and what tells objects apart: under its text's names an object could take another's place, and
+    /// its row would outlive it.
+    pub(super) fn restored(key: &ObjectKey, version: u64, text: Box<RawValue>) -> Object {
+        let names = (key.namespace.as_str(), key.name.as_str());
+        if key.kind == Kind::Event
+            && let Some(tale) = Tale::read(version, text.get()).filter(|tale| tale.names() == names)
         {
             return Object::told(version, tale);
         }
         let said = |metadata: &Value| metadata["resourceVersion"].as_str()?.parse().ok();
-        match serde_json::from_str::<Stored>(text.get()) {
-            Ok(Stored { metadata }) if said(&metadata) == Some(version) => {
-                Object { version, body: Body::Text { metadata: Arc::new(Metadata::of(&metadata)), text } }
-            }
-            Ok(_) | Err(_) => Object::at(version, serde_json::from_str(text.get()).expect("it is JSON")),
+        if let Ok(Stored { metadata }) = serde_json::from_str(text.get())
+            && said(&metadata) == Some(version)
+            && names_in(&metadata) == names
+        {
+            let metadata = Arc::new(Metadata::of(&metadata));
+            return Object { version, body: Body::Text { metadata, text } };
         }
+        let mut value: Value = serde_json::from_str(text.get()).expect("it is JSON");
+        for (field, name) in [("namespace", names.0), ("name", names.1)] {
+            if value["metadata"][field].as_str().unwrap_or_default() != name {
+                value["metadata"][field] = json!(name);
+            }
+        }
+        Object::at(version, value)
     }
 
     /// The object with another status, at a version; none if it has this status already. The status is dated by what it
@@ -181,10 +195,18 @@ impl Object {
         }
     }
 
+    /// Its key, as it is of this kind.
+    pub(super) fn key(&self, kind: Kind) -> ObjectKey {
+        ObjectKey::new(kind, self.namespace(), self.name())
+    }
+
     /// Its unique id, which no other object ever has.
     pub fn uid(&self) -> Cow<'_, str> {
         match &self.body {
-            Body::Text { text, .. } => text_at(text.get(), "metadata.uid").unwrap_or_default(),
+            Body::Text { metadata, text } => match metadata.uid {
+                Some(uid) => uid.to_string().into(),
+                None => text_at(text.get(), "metadata.uid").unwrap_or_default(),
+            },
             Body::Tale(tale) => tale.uid().into(),
         }
     }
@@ -318,6 +340,7 @@ impl Metadata {
         texts.extend(labels.filter_map(|(key, value)| Some([key, value.as_str()?])).flatten());
         Metadata {
             texts: Texts::new(&texts),
+            uid: metadata["uid"].as_str().and_then(Uuid::read),
             generation: metadata["generation"].as_u64().unwrap_or_default(),
             is_deleting: !metadata["deletionTimestamp"].as_str().unwrap_or_default().is_empty(),
             has_finalizers: metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty()),

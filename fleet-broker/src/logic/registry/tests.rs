@@ -442,6 +442,55 @@ fn what_was_stored_is_taken_up_or_refused() {
 }
 
 #[test]
+fn a_row_tells_the_name_of_what_is_stored_in_it() {
+    let stored = |name: &str, version: u64| StoredObject {
+        kind: "Cluster".to_owned(),
+        namespace: String::new(),
+        name: name.to_owned(),
+        version,
+        text: to_raw_value(&cluster("tower-b", |value| {
+            value["metadata"]["resourceVersion"] = json!(version.to_string());
+            value["metadata"]["uid"] = json!(UID);
+        }))
+        .unwrap(),
+    };
+    // The text of each says that it is tower-b.
+    let rows = ["tower-c", "tower-b", "tower-a"].into_iter().zip(1..);
+    let rows = rows.map(|(name, version)| stored(name, version)).collect();
+    let mut registry = Registry::restore(100, rows).unwrap();
+    let page = registry.list(Kind::Cluster, &Filter::default(), 0, "").unwrap();
+    let names: Vec<&str> = page.items.iter().map(|object| object.name()).collect();
+    assert_eq!(names, ["tower-a", "tower-b", "tower-c"]);
+    for (name, version) in [("tower-a", 3), ("tower-b", 2), ("tower-c", 1)] {
+        let object = registry.get(&key(name)).unwrap();
+        let metadata = &object.value()["metadata"];
+        assert_eq!((&metadata["name"], metadata.get("namespace")), (&json!(name), None));
+        assert_eq!((object.version(), &*object.uid(), object.label("stage")), (version, UID, Some("prod")));
+    }
+    assert_eq!(registry.get(&key("tower-b")).unwrap().text(), stored("tower-b", 2).text.get());
+    // What is written of it goes to its row.
+    let mut transaction = registry.begin(now(), "tester");
+    transaction.update_status(&key("tower-a"), status("1")).unwrap();
+    transaction.delete(&key("tower-c"), &Preconditions::default()).unwrap();
+    let changes = transaction.finish();
+    let keys: Vec<&ObjectKey> = changes.iter().map(|change| &change.key).collect();
+    assert_eq!(keys, [&key("tower-a"), &key("tower-c")]);
+    registry.apply(changes);
+    assert_eq!(registry.count(Kind::Cluster), 2);
+    let logged: Vec<ObjectKey> =
+        registry.changes(100, 10).unwrap().into_iter().map(|change| change.key).collect();
+    assert_eq!(logged, [key("tower-a"), key("tower-c")]);
+}
+
+#[test]
+#[should_panic(expected = "Cluster tower-b says that it is another")]
+fn an_object_is_not_put_under_a_name_that_it_does_not_bear() {
+    let registry = registry();
+    let object = Arc::clone(registry.get(&key("tower-a")).unwrap());
+    registry.begin(now(), "tester").record(key("tower-b"), Some(object));
+}
+
+#[test]
 fn namespaces_follow_from_what_is_in_them() {
     let mut registry = registry();
     assert!(registry.namespaces().is_empty());

@@ -402,7 +402,11 @@ impl<'a> Transaction<'a> {
         Ok(object)
     }
 
+    /// # Panics
+    /// When an object bears other names than those it is to be found by.
     pub(super) fn record(&mut self, key: ObjectKey, after: Option<Arc<Object>>) {
+        let names = (key.namespace.as_str(), key.name.as_str());
+        assert!(after.as_ref().is_none_or(|object| object.names() == names), "{key} says that it is another");
         let change = Change {
             version: self.next_version(),
             before: self.get(&key).cloned(),

@@ -50,7 +50,16 @@ pub enum EventType {
 pub(super) struct Log {
     /// Everything after this version is in `changes`.
     since: u64,
-    changes: VecDeque<Change>,
+    changes: VecDeque<Logged>,
+}
+
+/// A [`Change`] in the log of its kind. Which object it is of, the object says itself.
+#[derive(Debug)]
+struct Logged {
+    version: u64,
+    before: Option<Arc<Object>>,
+    after: Option<Arc<Object>>,
+    actor: Arc<str>,
 }
 
 impl Log {
@@ -64,10 +73,11 @@ impl Log {
         {
             self.since = oldest.version;
         }
-        self.changes.push_back(change);
+        let Change { version, key: _, before, after, actor } = change;
+        self.changes.push_back(Logged { version, before, after, actor });
     }
 
-    fn after(&self, version: u64) -> Result<impl Iterator<Item = &Change>, Failure> {
+    fn after(&self, version: u64) -> Result<impl Iterator<Item = &Logged>, Failure> {
         if version < self.since {
             return Err(failure::expired(format!("too old resource version: {version} ({})", self.since)));
         }
@@ -105,7 +115,8 @@ impl Registry {
     pub fn changes(&self, since: u64, limit: usize) -> Result<Vec<Change>, Failure> {
         let mut changes = Vec::new();
         for kind in Kind::OWN {
-            changes.extend(self.shelf(kind).log.after(since)?.take(limit).cloned());
+            let logged = self.shelf(kind).log.after(since)?.take(limit);
+            changes.extend(logged.filter_map(|logged| logged.change(kind)));
         }
         changes.sort_by_key(|change: &Change| change.version);
         changes.truncate(limit);
@@ -113,7 +124,17 @@ impl Registry {
     }
 }
 
-fn event(change: &Change, filter: &Filter) -> Option<Event> {
+impl Logged {
+    /// The change; none if there was no object before and after it.
+    fn change(&self, kind: Kind) -> Option<Change> {
+        let key = self.after.as_ref().or(self.before.as_ref())?.key(kind);
+        let Logged { version, before, after, actor } = self;
+        let (before, after, actor) = (before.clone(), after.clone(), Arc::clone(actor));
+        Some(Change { version: *version, key, before, after, actor })
+    }
+}
+
+fn event(change: &Logged, filter: &Filter) -> Option<Event> {
     let selected = |object: &&Arc<Object>| filter.matches(object);
     let before = change.before.as_ref().filter(selected);
     let after = change.after.as_ref().filter(selected);

@@ -250,6 +250,26 @@ fn long_names_and_texts_fit() {
 }
 
 #[test]
+fn an_event_in_another_ones_row_is_taken_up_under_the_rows_name() {
+    let mut bench = Bench::new();
+    bench.tell("tower-a", Reason::Rejected, "beyond its keys");
+    let event = bench.registry.objects(Kind::Event).next().unwrap();
+    let row = |name: &str| StoredObject {
+        kind: "Event".to_owned(),
+        namespace: event.namespace().to_owned(),
+        name: name.to_owned(),
+        version: event.version(),
+        text: to_raw_value(&**event).unwrap(),
+    };
+    let registry = Registry::restore(event.version(), vec![row(event.name()), row("another")]).unwrap();
+    assert_eq!(registry.get(&event.key(Kind::Event)), Some(event));
+    let another = registry.get(&ObjectKey::new(Kind::Event, event.namespace(), "another")).unwrap();
+    let mut expected = event.value();
+    expected["metadata"]["name"] = json!("another");
+    assert_eq!(another.value(), expected);
+}
+
+#[test]
 fn what_was_told_is_taken_up_as_it_stands() {
     let mut bench = Bench::new();
     bench.tell("tower-a", Reason::Rejected, "beyond its \"keys\"");
