@@ -88,8 +88,12 @@ mod tests {
 
     #[test]
     fn finds_what_came_before() -> Result<()> {
-        for module in ["github.com/cert-manager/cert-manager", "k8s.io/kubernetes", "sigs.k8s.io/gateway-api"]
-        {
+        for module in [
+            "github.com/cert-manager/cert-manager",
+            "github.com/prometheus-operator/prometheus-operator",
+            "k8s.io/kubernetes",
+            "sigs.k8s.io/gateway-api",
+        ] {
             let (older, newer) = (older_module_dir(module)?, module_dir(module)?);
             assert!(older.is_dir() && older != newer, "{} and {}", older.display(), newer.display());
         }
