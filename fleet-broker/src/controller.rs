@@ -9,12 +9,10 @@ use std::{
 use apimachinery::selector::Selector;
 use bytes::Bytes;
 use protocol::{
-    codec,
     documents::{Chunk, Encoding},
     enrol::JoinCode,
-    ids::{AppId, ClusterId, Digest, KeyId, Name, TokenId},
+    ids::{AppId, ClusterId, Digest, KeyId, Name},
     limits,
-    renew::RenewAsk,
     time::{Now, UnixSeconds},
     topics::Downward,
 };
@@ -41,6 +39,7 @@ use crate::{
     transport::{Transport, TransportEvent},
 };
 
+mod came;
 mod carry;
 mod show;
 use carry::CarryAnswer;
@@ -179,10 +178,11 @@ impl Controller {
                 },
                 Some(question) = questions.recv() => self.asked(question, &mut batch),
                 Some(event) = events.recv() => {
-                    self.transport_event(event, &mut batch);
-                    while batch.waiting.len() < BATCH && let Ok(event) = events.try_recv() {
-                        self.transport_event(event, &mut batch);
+                    let mut came = vec![event];
+                    while came.len() < BATCH && let Ok(event) = events.try_recv() {
+                        came.push(event);
                     }
+                    self.transport_events(came, &mut batch);
                 }
                 _ = ticks.tick() => {
                     self.own.renew_if_due(&self.authority, clock::now());
@@ -264,24 +264,6 @@ impl Controller {
         }
     }
 
-    fn transport_event(&mut self, event: TransportEvent, batch: &mut Batch) {
-        match event {
-            TransportEvent::Connected { cluster, .. } => self.fleet_event(Event::Connected(cluster), batch),
-            TransportEvent::Gone { cluster, .. } => self.fleet_event(Event::Gone(cluster), batch),
-            TransportEvent::Message { cluster, topic, payload, done, .. } => {
-                self.fleet_event(Event::Said(cluster, topic, payload.to_vec()), batch);
-                batch.waiting.push(Waiting::Message(done));
-            }
-            TransportEvent::EnrolAsk { token, payload, answer, .. } => {
-                let reply = match codec::decode::<RenewAsk>("renewal", &payload) {
-                    Ok(ask) => self.renewing(&ask),
-                    Err(_) => self.enrolling(&token, &payload, batch),
-                };
-                batch.waiting.push(Waiting::Answer(answer, Bytes::from(reply)));
-            }
-        }
-    }
-
     fn asked(&mut self, question: Question, batch: &mut Batch) {
         match question {
             Question::Join(request) => self.joining(request, batch),
@@ -293,27 +275,6 @@ impl Controller {
             }
             Question::Carry(question) => self.carrying(question, batch),
         }
-    }
-
-    fn renewing(&mut self, ask: &RenewAsk) -> Vec<u8> {
-        let now = self.now();
-        codec::encode(&self.renewals.answer(ask, &self.fleet, &self.authority, now, clock::now()))
-    }
-
-    fn enrolling(&mut self, token: &TokenId, question: &[u8], batch: &mut Batch) -> Vec<u8> {
-        let (authority, root) = (&self.authority, &self.root);
-        let granted = self.tokens.answer(token, question, authority, &self.fleet, root, clock::now());
-        let reply = match granted {
-            Ok(granted) => {
-                batch.writes.extend(granted.writes);
-                let cluster = granted.cluster.clone();
-                self.fleet_event(Event::Enrolled(granted.cluster, granted.identity), batch);
-                self.admit(&cluster);
-                granted.answer
-            }
-            Err(refused) => refused,
-        };
-        codec::encode(&reply)
     }
 
     fn joining(&mut self, request: JoinRequest, batch: &mut Batch) {
@@ -534,6 +495,7 @@ fn key_of(event: &Event) -> Option<ObjectKey> {
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)
+        | Event::Heard(..)
         | Event::Accept(_)
         | Event::More
         | Event::Tick => None,

@@ -48,6 +48,7 @@ pub use labels::Labels;
 
 pub use decide::believe;
 use decide::{Removals, UnderWay};
+use messages::Heard;
 use recovery::{Agreement, Claim, Recovery};
 use reported::Reported;
 pub use revocation::Revocation;
@@ -78,6 +79,8 @@ pub enum Event {
     Gone(ClusterId),
     /// A cluster said something.
     Said(ClusterId, Upward, Vec<u8>),
+    /// The same, once it is verified: see [`Fleet::hear`].
+    Heard(ClusterId, Heard),
     /// An operator accepts what a hub in another life learned, and says why: changes go on.
     Accept(String),
     /// What was decided goes on to more clusters: see [`Fleet::has_more`].
@@ -245,8 +248,8 @@ struct Changed {
     clusters: BTreeSet<ClusterId>,
     /// Of these, the ones whose assignments carry old labels.
     relabelled: BTreeSet<ClusterId>,
-    /// Clusters that are to hear what is held of their reports.
-    heard: BTreeSet<ClusterId>,
+    /// Clusters that are to hear what is held of their reports, each once.
+    heard: Vec<ClusterId>,
 }
 
 #[derive(Debug, Default)]
@@ -273,6 +276,8 @@ struct Cluster {
     /// Why what it showed is not believed.
     refused: Option<String>,
     report: Option<Reported>,
+    /// It is to hear what is held of its reports.
+    awaits_ack: bool,
     shown: shown::Shown,
 }
 
@@ -386,6 +391,7 @@ impl Fleet {
             Event::Connected(id) => self.presence(id, true, &mut effects),
             Event::Gone(id) => self.presence(id, false, &mut effects),
             Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
+            Event::Heard(id, heard) => self.heard(now, &id, heard, &mut effects),
             Event::Accept(reason) => self.accept(now, reason, &mut effects),
             Event::More => self.changed.now.extend(self.under_way.keys().cloned()),
             Event::Tick => self.tick(now, &mut effects),
@@ -396,14 +402,8 @@ impl Fleet {
     /// With which identity key a cluster may connect: it is registered, accepted and joined, and the key is not
     /// revoked.
     pub fn admitted_key(&self, id: &ClusterId) -> Option<KeyId> {
-        let cluster = self.clusters.get(id).filter(|cluster| self.lets_in(cluster))?;
+        let cluster = self.clusters.get(id).filter(|cluster| cluster.is_let_in(&self.revoked))?;
         cluster.identity.as_ref().map(PublicKey::id)
-    }
-
-    fn lets_in(&self, cluster: &Cluster) -> bool {
-        // A key's id is its digest: it is not computed for each message as long as no key is revoked.
-        let is_good = |key: PublicKey| self.revoked.is_empty() || !self.revoked.contains_key(&key.id());
-        cluster.registered && cluster.accepted && cluster.identity.is_some_and(is_good)
     }
 
     /// Whether a cluster may connect at all.
@@ -575,6 +575,13 @@ impl Fleet {
 }
 
 impl Cluster {
+    /// Whether it may speak to the hub: it is registered and accepted, and joined with a key that is not revoked.
+    fn is_let_in(&self, revoked: &BTreeMap<KeyId, Revocation>) -> bool {
+        // A key's id is its digest: it is not computed for each message as long as no key is revoked.
+        let is_good = |key: PublicKey| revoked.is_empty() || !revoked.contains_key(&key.id());
+        self.registered && self.accepted && self.identity.is_some_and(is_good)
+    }
+
     /// What it was last told about an application.
     fn told(&self, id: &AppId) -> Option<&DesiredRelease> {
         self.signed.as_ref()?.desired.release_of(id)

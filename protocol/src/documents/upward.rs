@@ -259,9 +259,10 @@ impl Report {
 
     /// The digest of a complete set of reports, in the order of their applications.
     pub fn digest_of<'a>(apps: impl IntoIterator<Item = &'a AppReport>) -> Digest {
-        let mut hasher = Hasher::new();
+        let (mut hasher, mut bytes) = (Hasher::new(), Vec::new());
         for app in apps {
-            let bytes = codec::encode(app);
+            bytes.clear();
+            codec::encode_into(&mut bytes, app);
             hasher.update(&(bytes.len() as u64).to_be_bytes());
             hasher.update(&bytes);
         }

@@ -225,7 +225,7 @@ impl Fleet {
             if held.is_none_or(|held| !held.covers(&report)) {
                 taken += 1;
                 let made = report.clock.min(now.wall);
-                self.take_report(now, id, report, Some(made), effects);
+                self.take_carried_report(now, id, report, made, effects);
             }
         }
         Ok(taken)

@@ -10,9 +10,48 @@ use protocol::{
     verify::{self, ByCluster, Verified},
 };
 
-use super::{Changed, Cluster, Effect, Fleet, reported::Reported};
+use super::{Changed, Cluster, Effect, Event, Fleet, reported::Reported};
+
+/// What a cluster said, and the key that signed it.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    key: PublicKey,
+    message: Message,
+}
+
+#[derive(Debug, Clone)]
+enum Message {
+    Hello(Verified<Hello>),
+    Want(Verified<Want>),
+    Report(Verified<Report>),
+    /// What it says of itself is verified with what it is an answer to.
+    Held(Vec<u8>),
+}
 
 impl Fleet {
+    /// Verifies what a cluster said, if this is that, and changes nothing. All that came together is best verified
+    /// together: what a signature needs then stays in the processor's caches, as it does not beside a fleet's state.
+    pub fn hear(&self, event: Event) -> Event {
+        let Event::Said(id, topic, bytes) = event else { return event };
+        match self.open(&id, topic, &bytes) {
+            Some(heard) => Event::Heard(id, heard),
+            None => Event::Said(id, topic, bytes),
+        }
+    }
+
+    /// Whatever is not signed by the key that the cluster joined with is nothing. So is the will, which is empty: that
+    /// the connection is gone, the transport says by itself.
+    fn open(&self, id: &ClusterId, topic: Upward, bytes: &[u8]) -> Option<Heard> {
+        let key = self.clusters.get(id)?.identity?;
+        let message = match topic {
+            Upward::Hello => Message::Hello(self.verify(id, &key, bytes)?),
+            Upward::Want => Message::Want(self.verify(id, &key, bytes)?),
+            Upward::Report => Message::Report(self.verify(id, &key, bytes)?),
+            Upward::Held => Message::Held(bytes.to_vec()),
+        };
+        Some(Heard { key, message })
+    }
+
     pub(super) fn said(
         &mut self,
         now: Now,
@@ -21,28 +60,35 @@ impl Fleet {
         bytes: &[u8],
         effects: &mut Vec<Effect>,
     ) {
-        // What a connection that is being ended still says is not listened to.
-        let member = self.clusters.get(id).filter(|cluster| cluster.connected && self.lets_in(cluster));
-        let Some(key) = member.and_then(|cluster| cluster.identity) else { return };
-        match topic {
-            // The will: the connection is gone, which the transport says by itself.
-            Upward::Hello if bytes.is_empty() => {}
-            Upward::Hello => {
-                if let Some(hello) = self.verify::<Hello>(id, &key, bytes) {
-                    self.hello(now, id, &hello, effects);
+        if let Some(heard) = self.open(id, topic, bytes) {
+            self.heard(now, id, heard, effects);
+        }
+    }
+
+    /// What a connection that is being ended still says is not listened to, nor what was verified by a key that is the
+    /// cluster's no longer.
+    pub(super) fn heard(&mut self, now: Now, id: &ClusterId, heard: Heard, effects: &mut Vec<Effect>) {
+        let Heard { key, message } = heard;
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        if !cluster.connected || !cluster.is_let_in(&self.revoked) || cluster.identity != Some(key) {
+            return;
+        }
+        match message {
+            Message::Hello(hello) => self.hello(now, id, &hello, effects),
+            Message::Want(want) => self.want(id, &want, effects),
+            Message::Held(bytes) => self.held_came(now, id, &bytes, effects),
+            // A cluster is looked up once for a report: of ten thousand, that takes a part of its time.
+            Message::Report(report) => {
+                let before = cluster.report.as_ref();
+                if before.is_some_and(|before| before.past.contains(&report.journal)) {
+                    return self.end_life(id, report.journal, effects);
                 }
-            }
-            Upward::Want => {
-                if let Some(want) = self.verify::<Want>(id, &key, bytes) {
-                    self.want(id, &want, effects);
+                if before.is_some_and(|before| before.is_newer_than(&report)) {
+                    return self.changed.acknowledge(id, cluster);
                 }
+                let again = cluster.take_report(&mut self.changed, now, id, report, None, effects);
+                self.heartbeat(now, id, again, effects);
             }
-            Upward::Report => {
-                if let Some(report) = self.verify::<Report>(id, &key, bytes) {
-                    self.report(now, id, report, effects);
-                }
-            }
-            Upward::Held => self.held_came(now, id, bytes, effects),
         }
     }
 
@@ -101,44 +147,22 @@ impl Fleet {
         effects.extend(chunks.iter().map(push));
     }
 
-    fn report(&mut self, now: Now, id: &ClusterId, report: Verified<Report>, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get_mut(id) else { return };
-        let before = cluster.report.as_ref();
-        if before.is_some_and(|before| before.past.contains(&report.journal)) {
-            return self.end_life(id, report.journal, effects);
-        }
-        if before.is_some_and(|before| before.is_newer_than(&report)) {
-            self.changed.heard.insert(id.clone());
-            return;
-        }
-        self.take_report(now, id, report, None, effects);
-    }
-
-    /// Takes a report that is not older than what is held: from the link, or made at a time and carried here.
-    pub(super) fn take_report(
+    /// Takes a report that was made at a time and carried here, and is not older than what is held.
+    pub(super) fn take_carried_report(
         &mut self,
         now: Now,
         id: &ClusterId,
         report: Verified<Report>,
-        carried: Option<UnixSeconds>,
+        made: UnixSeconds,
         effects: &mut Vec<Effect>,
     ) {
-        // Clusters are looked up once: of ten thousand that takes as long as all else about a report.
         let Some(cluster) = self.clusters.get_mut(id) else { return };
-        self.changed.heard.insert(id.clone());
-        if let Some(held) = cluster.report.as_mut().filter(|held| held.says_the_same(&report, carried)) {
-            let drifted = held.say_again(&report, now);
-            return self.heartbeat(now, id, drifted, effects);
-        }
-        let news = cluster.tell_report(id, &report);
-        self.changed.touch_reported(id, cluster, &report);
-        let held = Reported::new(cluster.report.take(), report.into_document(), now, carried);
-        effects.push(Effect::Store(vec![held.document(id)]));
-        effects.extend(news);
-        cluster.report = Some(held);
+        let again = cluster.take_report(&mut self.changed, now, id, report, Some(made), effects);
+        self.heartbeat(now, id, again, effects);
     }
 
-    fn heartbeat(&mut self, now: Now, id: &ClusterId, drifted: bool, effects: &mut Vec<Effect>) {
+    fn heartbeat(&mut self, now: Now, id: &ClusterId, again: Option<Again>, effects: &mut Vec<Effect>) {
+        let Some(Again { drifted }) = again else { return };
         if drifted {
             let said = self.said_last(id);
             self.show_cluster(id, said.as_ref(), effects);
@@ -154,7 +178,45 @@ impl Fleet {
     }
 }
 
+/// A report that says what the one before it said.
+struct Again {
+    /// Whether the cluster's clock is, or was, so far from the hub's that people are to see it.
+    drifted: bool,
+}
+
+impl Cluster {
+    /// Takes a report that is not older than what is held, and says if it is a heartbeat.
+    fn take_report(
+        &mut self,
+        changed: &mut Changed,
+        now: Now,
+        id: &ClusterId,
+        report: Verified<Report>,
+        carried: Option<UnixSeconds>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Again> {
+        changed.acknowledge(id, self);
+        if let Some(held) = self.report.as_mut().filter(|held| held.says_the_same(&report, carried)) {
+            return Some(Again { drifted: held.say_again(&report, now) });
+        }
+        let news = self.tell_report(id, &report);
+        changed.touch_reported(id, self, &report);
+        let held = Reported::new(self.report.take(), report.into_document(), now, carried);
+        effects.push(Effect::Store(vec![held.document(id)]));
+        effects.extend(news);
+        self.report = Some(held);
+        None
+    }
+}
+
 impl Changed {
+    /// A cluster is to hear what is held of its reports.
+    pub(super) fn acknowledge(&mut self, id: &ClusterId, cluster: &mut Cluster) {
+        if !std::mem::replace(&mut cluster.awaits_ack, true) {
+            self.heard.push(id.clone());
+        }
+    }
+
     /// Applications that `report` speaks of are counted again, and those whose entry it now speaks of, unlike the one
     /// before it.
     fn touch_reported(&mut self, id: &ClusterId, cluster: &Cluster, report: &Report) {

@@ -323,7 +323,9 @@ impl Fleet {
         let known =
             found.filter(|text| !text.is_empty()).unwrap_or_else(|| "nothing it holds is news".to_owned());
         effects.push(told::of_cluster(id, Reason::Met, format!("it is known what it holds: {known}")));
-        self.changed.heard.insert(id.clone());
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            self.changed.acknowledge(id, cluster);
+        }
         self.touch(id);
         // Applications count it as one that may be told, from now on.
         self.changed.later.extend(self.applications.keys().cloned());

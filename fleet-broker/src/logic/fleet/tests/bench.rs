@@ -170,6 +170,7 @@ fn object_of(event: &Event) -> Option<(u8, String)> {
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)
+        | Event::Heard(..)
         | Event::Accept(_)
         | Event::More
         | Event::Tick => None,
@@ -225,7 +226,8 @@ impl Bench {
 
     /// Lets several things happen together.
     pub(super) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Effect> {
-        let begun = events.into_iter().flat_map(|event| self.begin(event)).collect();
+        let heard: Vec<Event> = events.into_iter().map(|event| self.fleet.hear(event)).collect();
+        let begun = heard.into_iter().flat_map(|event| self.begin(event)).collect();
         let mut effects = self.end(begun);
         while !self.stepwise && self.fleet.has_more() {
             let begun = self.fleet.handle(self.now, Event::More);

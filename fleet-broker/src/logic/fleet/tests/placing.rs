@@ -222,6 +222,7 @@ fn what_was_known_can_be_taken_out_again() {
         | Event::Connected(_)
         | Event::Gone(_)
         | Event::Said(..)
+        | Event::Heard(..)
         | Event::Accept(_)
         | Event::More
         | Event::Revoke(..)

@@ -10,8 +10,8 @@ use protocol::{
 use serde_json::json;
 
 use super::{
-    super::{Effect, Event},
-    bench::{Bench, id, stores},
+    super::{DocumentKind, Effect, Event},
+    bench::{Bench, STRANGER, id, key, stores},
 };
 
 /// Every cluster has news.
@@ -96,4 +96,47 @@ fn more_than_one_signature_covers_take_several() {
     lens.sort_unstable();
     let long = lens.iter().filter(|len| **len > lens[0] + 200).count();
     assert_eq!((lens.len(), long), (count, limits::ACKS_TOGETHER), "{lens:?}");
+}
+
+#[test]
+fn what_was_verified_counts_for_as_long_as_its_key_does() {
+    let name = || id("tower-1");
+    for (between, is_taken) in [
+        (None, true),
+        (Some(Event::Connected(name())), true),
+        (Some(Event::Gone(name())), false),
+        (Some(Event::Revoke(name(), "stolen".to_owned())), false),
+        (Some(Event::Enrolled(name(), key(STRANGER).public())), false),
+    ] {
+        let mut bench = Bench::running(1, json!({}));
+        let what = format!("{between:?}");
+        let report = one(&mut bench, "tower-1");
+        let heard = bench.fleet.hear(report);
+        assert!(matches!(heard, Event::Heard(..)), "{heard:?}");
+        let effects = bench.handle_all(between.into_iter().chain([heard]));
+        let is_report = |effect: &&Effect| {
+            let Effect::Store(documents) = effect else { return false };
+            documents.iter().any(|one| one.kind == DocumentKind::Report)
+        };
+        let reports = effects.iter().filter(is_report);
+        assert_eq!(reports.count(), usize::from(is_taken), "{what}");
+    }
+}
+
+#[test]
+fn who_joins_is_heard_with_what_comes_together_with_that() {
+    let mut bench = Bench::running(1, json!({}));
+    let (now, name) = (bench.now.wall, id("tower-1"));
+    bench.handle(Event::Enrolled(name.clone(), key(STRANGER).public()));
+    bench.disconnect("tower-1");
+    let cluster = bench.cluster("tower-1");
+    cluster.feel(AppState::Degraded);
+    cluster.connected = true;
+    let (public, report) = (cluster.key.public(), cluster.next_report(now));
+    let effects = bench.handle_all([
+        Event::Enrolled(name.clone(), public),
+        Event::Connected(name.clone()),
+        Event::Said(name, Upward::Report, report),
+    ]);
+    assert_eq!(acks(&effects), [("tower-1", None)], "{effects:?}");
 }
