@@ -58,7 +58,8 @@ async fn applied_by_kubectl(site: &Site) -> Result<Duration> {
     let path = older_module_dir(MODULE)?.join(BUNDLE);
     let path = path.to_str().context("a path in UTF-8")?;
     let begin = Instant::now();
-    site.kubectl.run(&["apply", "--server-side", "-f", path]).await?;
+    // One of its objects is still kept, as the newer bundle has it.
+    site.kubectl.run(&["apply", "--server-side", "--force-conflicts", "-f", path]).await?;
     let took = begin.elapsed();
     site.kubectl.run(&["delete", "--wait=false", "-f", path]).await?;
     Ok(took)
