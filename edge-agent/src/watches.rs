@@ -12,6 +12,7 @@ use crate::{
     logic::{
         event::{Observation, Seen},
         object::Gvk,
+        report::chain,
     },
 };
 
@@ -73,14 +74,18 @@ pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
         WatchEvent::Synced => Some(Observation::Synced(kind)),
         WatchEvent::Changed(meta) => Some(Observation::Changed(seen(meta))),
         WatchEvent::Gone(meta) => Some(Observation::Gone(seen(meta))),
-        // Most mend themselves; what is not seen meanwhile is neither healed nor told, so that somebody has to know.
+        WatchEvent::Lost(error) if error.is_outage() => {
+            tracing::debug!(%kind, %error, "a watch was interrupted");
+            Some(Observation::Interrupted)
+        }
+        // What is not seen meanwhile is neither healed nor told, so that somebody has to know.
         WatchEvent::Lost(error) if error.remedy() == Remedy::Operator => {
             tracing::warn!(%kind, %error, "a watch was interrupted and does not come back by itself");
-            None
+            Some(Observation::Blind(kind, chain(&error)))
         }
         WatchEvent::Lost(error) => {
             tracing::debug!(%kind, %error, "a watch was interrupted");
-            error.is_outage().then_some(Observation::Interrupted)
+            None
         }
     }
 }

@@ -78,6 +78,8 @@ pub struct Agent {
     pub(super) steps: BTreeMap<StepId, Running>,
     pub(super) next_step: u64,
     pub(super) watched: Vec<Gvk>,
+    /// Of these, the kinds that somebody has to do something about, and why.
+    pub(super) blind: BTreeMap<Gvk, String>,
     pub(super) outage: Option<Failed>,
     /// Outages in a row without a step that succeeded between them.
     pub(super) outage_times: u32,
@@ -159,6 +161,7 @@ impl Agent {
             steps: BTreeMap::new(),
             next_step: 0,
             watched: Vec::new(),
+            blind: BTreeMap::new(),
             outage: None,
             outage_times: 0,
             permit_at: None,
@@ -177,7 +180,7 @@ impl Agent {
             Event::Connected { nonce } => self.connected(now, nonce, &mut effects),
             Event::Disconnected { .. } => self.link = Link::default(),
             Event::Received { topic, bytes } => self.received(now, topic, &bytes, &mut effects),
-            Event::Observed(observation) => self.observed(observation),
+            Event::Observed(observation) => self.observed(now, observation),
             Event::StepDone { id, outcome } => self.step_done(now, id, outcome, &mut effects),
             Event::Command(command) => self.command(now, command, &mut effects),
             Event::Carried(carried) => self.carried(now, carried, &mut effects),
@@ -251,6 +254,12 @@ impl Agent {
             let message = format!("{} times, last: {}", alarm.count, alarm.message);
             conditions.push(report::condition(&format!("Refused{reason}"), true, reason, &message));
         }
+        if let Some((kind, why)) = self.blind.first_key_value() {
+            let more = self.blind.len() - 1;
+            let more = if more > 0 { format!(" (and of {more} more)") } else { String::new() };
+            let message = report::cut(&format!("changes of {kind}{more} are not seen: {why}"));
+            conditions.push(report::condition("WatchFailed", true, "NotWatched", &message));
+        }
         conditions.extend(self.journal_troubles.iter().cloned());
         conditions
     }
@@ -303,13 +312,18 @@ impl Agent {
         self.outbox.gather(now.monotonic);
     }
 
-    fn observed(&mut self, observation: Observation) {
+    fn observed(&mut self, now: Now, observation: Observation) {
         match observation {
             Observation::Listing(kind) => self.each_state(&kind, |_, state| state.listed = false),
-            Observation::Synced(kind) => self.each_state(&kind, |owned, state| {
-                // What is ours and was not named is gone; looking at it makes sure.
-                state.stale |= owned && !state.listed && !matches!(state.found, Found::Absent);
-            }),
+            Observation::Synced(kind) => {
+                self.each_state(&kind, |owned, state| {
+                    // What is ours and was not named is gone; looking at it makes sure.
+                    state.stale |= owned && !state.listed && !matches!(state.found, Found::Absent);
+                });
+                if self.blind.remove(&kind).is_some() {
+                    self.outbox.gather(now.monotonic);
+                }
+            }
             Observation::Changed(seen) => self.each_named(&seen.object, |state| {
                 state.listed = true;
                 let known =
@@ -320,6 +334,12 @@ impl Agent {
             Observation::Interrupted => {
                 if self.probe == Probe::Answered {
                     self.probe = Probe::Due;
+                }
+            }
+            Observation::Blind(kind, why) => {
+                let is_watched = self.watched.contains(&kind);
+                if is_watched && self.blind.insert(kind, why.clone()).as_ref() != Some(&why) {
+                    self.outbox.gather(now.monotonic);
                 }
             }
         }

@@ -72,6 +72,8 @@ pub enum Observation {
     Synced(Gvk),
     /// A watch broke off as if the API server were away. What is missed meanwhile is told later.
     Interrupted,
+    /// A kind is not watched, and will not be before somebody does something about this.
+    Blind(Gvk, String),
 }
 
 /// An object as a metadata-only watch sees it.

@@ -332,6 +332,7 @@ impl Agent {
         kinds.sort();
         kinds.dedup();
         if kinds != self.watched {
+            self.blind.retain(|kind, _| kinds.contains(kind));
             self.watched.clone_from(&kinds);
             effects.push(Effect::Observe(kinds));
         }

@@ -1,10 +1,16 @@
 //! What is asked of an API server that may be away.
 
-use protocol::{documents::ConditionStatus, ids::JournalId};
+use protocol::{
+    documents::ConditionStatus,
+    ids::{AppId, JournalId},
+};
 
 use super::*;
 use crate::{
-    logic::event::{Event, Observation, Step},
+    logic::{
+        event::{Event, Observation, Step},
+        object::Gvk,
+    },
     testing::{Fleet, TIME},
 };
 
@@ -61,4 +67,47 @@ fn an_api_server_that_goes_while_nothing_is_to_do_is_missed() {
     assert!(is_there(&agent));
     assert_eq!(agent.kubernetes, "v1.36.0", "it was away for an upgrade");
     assert_eq!(probe(&agent.handle(wake, Event::Tick)), None);
+}
+
+fn watch_trouble(agent: &Agent) -> Option<String> {
+    let conditions = agent.conditions();
+    conditions.into_iter().find(|one| one.kind == "WatchFailed").map(|one| one.message)
+}
+
+#[test]
+fn a_kind_that_is_not_watched_is_told_until_it_is() {
+    let fleet = Fleet::new();
+    let (mut agent, _) = Agent::new(fleet.identity(), fleet.trust, JournalId::new([3; 16]));
+    let kinds = ["ConfigMap", "Service"].map(|kind| Gvk::new("v1", kind));
+    let mut app = App::default();
+    for gvk in kinds.clone() {
+        let object = ObjectRef { gvk, namespace: Some("radio".to_owned()), name: "gateway".to_owned() };
+        app.inventory.insert(object, Owned::intended());
+    }
+    agent.apps.insert(AppId::new("radio", "gateway").unwrap(), app);
+    agent.handle(at(1), Event::Tick);
+    assert_eq!(agent.watched, kinds);
+
+    let blind = |kind: &Gvk| Event::Observed(Observation::Blind(kind.clone(), "forbidden".to_owned()));
+    agent.handle(at(10), Event::Tick);
+    assert_eq!(agent.outbox.flush_at, None, "what there was to say is said");
+    agent.handle(at(12), blind(&kinds[1]));
+    assert_eq!(watch_trouble(&agent).as_deref(), Some("changes of Service.v1 are not seen: forbidden"));
+    assert!(agent.outbox.flush_at.is_some(), "it is reported");
+    agent.outbox.flush_at = None;
+    agent.handle(at(13), blind(&kinds[1]));
+    assert_eq!(agent.outbox.flush_at, None, "it was");
+    agent.handle(at(14), blind(&kinds[0]));
+    let both = "changes of ConfigMap.v1 (and of 1 more) are not seen: forbidden";
+    assert_eq!(watch_trouble(&agent).as_deref(), Some(both));
+    agent.handle(at(15), blind(&Gvk::new("v1", "Secret")));
+    assert_eq!(watch_trouble(&agent).as_deref(), Some(both), "nobody watches those");
+
+    agent.outbox.flush_at = None;
+    agent.handle(at(16), Event::Observed(Observation::Synced(kinds[0].clone())));
+    assert_eq!(watch_trouble(&agent).as_deref(), Some("changes of Service.v1 are not seen: forbidden"));
+    assert!(agent.outbox.flush_at.is_some(), "that it is watched again is reported too");
+    agent.apps.clear();
+    agent.handle(at(17), Event::Tick);
+    assert_eq!(watch_trouble(&agent), None, "nobody needs it any more");
 }
