@@ -9,6 +9,8 @@ use fleet_broker::{
     serve::{self, ServeConfig},
 };
 use mimalloc::MiMalloc;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Thousands of connections ask for memory at once, and give it back: glibc takes longer, and keeps what it has.
 #[global_allocator]
@@ -87,8 +89,10 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let logged = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
-    logged.with_ansi(false).init();
+    // The broker's crate tells of each connection, which the fleet's events do already.
+    let told = Targets::new().with_default(Level::INFO).with_target("mqtt5", Level::WARN);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(log).with(told).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,7 +11,9 @@ use fleet_broker::{
     controller::show_one,
     hub,
     logic::{
-        fleet::{Application, BundleRecord, ClusterRecord, Document, Effect, Event, Fleet},
+        fleet::{
+            Application, BundleRecord, ClusterRecord, Document, Effect, Event, Fleet, messages::HEARD_AT_ONCE,
+        },
         occurrence::Occurrence,
         registry::{FieldValidation, WriteOptions},
     },
@@ -299,10 +301,14 @@ impl Hub {
     /// Says how many were acknowledged.
     async fn take_batch(&mut self, events: Vec<Event>, total: &mut Total) -> Result<usize> {
         let mut lap = Lap::begin();
-        let heard: Vec<Event> = events.into_iter().map(|event| self.fleet.hear(event)).collect();
         let mut effects = Vec::new();
-        for event in heard {
-            effects.extend(self.fleet.handle(now_of(), event));
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let some = events.by_ref().take(HEARD_AT_ONCE);
+            let heard: Vec<Event> = some.map(|event| self.fleet.hear(event)).collect();
+            for event in heard {
+                effects.extend(self.fleet.handle(now_of(), event));
+            }
         }
         lap.end(&mut total.handled);
         effects.extend(self.fleet.settle(now_of()));

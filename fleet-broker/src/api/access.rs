@@ -27,6 +27,8 @@ const RATE: Rate = Rate { burst: 600, every: Duration::from_millis(10) };
 const REQUESTS_MAX: usize = 32;
 /// Watches of one token: a tenth of what the hub takes, and a dozen consoles that watch every kind.
 const WATCHES_MAX: usize = 100;
+/// Uploads of one token at once: half of what the hub takes, so that slow ones do not keep others from theirs.
+const UPLOADS_MAX: usize = 2;
 /// How long a client that has too much open should wait.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,7 @@ struct Limits {
     bucket: Mutex<Bucket>,
     requests: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
 }
 
 /// What a good token opens.
@@ -209,6 +212,7 @@ impl State {
             bucket: Mutex::default(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
         };
         self.names.insert(record.hash, name.clone());
         let entry = Entry { record, limits: Arc::new(limits), alive: watch::Sender::new(()) };
@@ -226,6 +230,11 @@ impl Session {
     /// Takes one of the watches it may have open.
     pub(super) fn watch(&self) -> Result<OwnedSemaphorePermit, Duration> {
         Arc::clone(&self.limits.watches).try_acquire_owned().map_err(|_| BUSY_WAIT)
+    }
+
+    /// Takes one of the uploads it may have under way.
+    pub(super) fn upload(&self) -> Result<OwnedSemaphorePermit, Duration> {
+        Arc::clone(&self.limits.uploads).try_acquire_owned().map_err(|_| BUSY_WAIT)
     }
 
     /// Waits until the token is revoked or expires.

@@ -124,6 +124,13 @@ pub(super) async fn require(State(api): State<Api>, mut request: Request, next: 
         return refuse(Refused::Forbidden, failure::denied(&session.name, &asked));
     }
     request.extensions_mut().insert(Actor { name: session.name.clone(), role: session.role });
+    if asked.is_upload() {
+        let _under_way = match session.upload() {
+            Ok(permit) => permit,
+            Err(wait) => return refuse(Refused::Uploads, failure::retry_later("uploads", wait)),
+        };
+        return next.run(request).await;
+    }
     if !asked.is_watch() {
         return next.run(request).await;
     }

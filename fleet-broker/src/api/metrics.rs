@@ -73,6 +73,8 @@ pub(super) enum Refused {
     Rate,
     /// Its token has too many watches open.
     Watches,
+    /// Its token has too many uploads under way.
+    Uploads,
 }
 
 /// A watch that is counted as long as this lives.
@@ -165,6 +167,7 @@ impl EncodeLabelValue for Refused {
             Refused::Forbidden => "forbidden",
             Refused::Rate => "rate",
             Refused::Watches => "watches",
+            Refused::Uploads => "uploads",
         };
         name.encode(encoder)
     }

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::auth::Token;
@@ -322,6 +323,41 @@ async fn a_token_opens_so_many_watches_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_token_uploads_only_so_much_at_once() {
+    let hub = TestApi::start().await;
+    let ann = hub.bearer_as("ann", "operator").await;
+    let path = "PUT /blobs/sha256/TEST";
+    // Their content never comes.
+    let never = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, io::Error>>());
+    let mut slow = JoinSet::new();
+    for _ in 0..2 {
+        slow.spawn(hub.router.clone().oneshot(hub.request(path, &[&ann], never())));
+    }
+    let refused = wait_for_code(&hub, path, &ann, 429).await;
+    assert!(refused.contains("uploads"), "{refused}");
+    let (code, _, _) = hub.send(path, &["Authorization"], "not what it is called").await;
+    assert_eq!(code, 400, "others go on");
+    assert_eq!(slow.len(), 2, "they still wait for their content");
+    slow.shutdown().await;
+    wait_for_code(&hub, path, &ann, 400).await;
+    let (_, _, body) = hub.send("GET /metrics", &["Authorization"], "").await;
+    let text = String::from_utf8(body).unwrap();
+    assert!(text.contains("edgefleet_api_refusals_total{reason=\"uploads\"}"), "{text}");
+}
+
+/// Asks until the answer has this code: others' requests begin and end when they do.
+async fn wait_for_code(hub: &TestApi, request: &str, token: &str, expected: u16) -> String {
+    for _ in 0..1000 {
+        let (code, _, body) = hub.send(request, &[token], "not what it is called").await;
+        if code == expected {
+            return String::from_utf8(body).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{request} never answered {expected}");
+}
+
+#[tokio::test]
 async fn who_keeps_on_guessing_is_slowed_and_who_knows_is_not() {
     let hub = TestApi::start().await;
     let mut last = 401;
@@ -376,7 +412,11 @@ impl TestApi {
 
     /// The header of somebody who may only look.
     async fn bearer(&self, name: &str) -> String {
-        let body = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"role":"viewer"}}}}"#);
+        self.bearer_as(name, "viewer").await
+    }
+
+    async fn bearer_as(&self, name: &str, role: &str) -> String {
+        let body = format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"role":"{role}"}}}}"#);
         let (_, _, body) = self.send("POST G/tokens", &["Authorization", JSON], &body).await;
         let made: serde_json::Value = serde_json::from_slice(&body).unwrap();
         format!("Authorization: Bearer {}", made["status"]["token"].as_str().unwrap())
@@ -389,6 +429,11 @@ impl TestApi {
     }
 
     async fn answer(&self, request: &str, headers: &[&str], body: &str) -> Response {
+        let request = self.request(request, headers, Body::from(body.to_owned()));
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    fn request(&self, request: &str, headers: &[&str], body: Body) -> Request<Body> {
         let (method, path) = request.split_once(' ').unwrap();
         let path = path.replace("G/", &format!("{G}/")).replace("TEST", TEST_DIGEST);
         let mut builder = Request::builder().method(method).uri(path);
@@ -398,7 +443,6 @@ impl TestApi {
                 None => builder.header(*header, format!("Bearer {}", self.token.expose())),
             };
         }
-        let request = builder.body(Body::from(body.to_owned())).unwrap();
-        self.router.clone().oneshot(request).await.unwrap()
+        builder.body(body).unwrap()
     }
 }

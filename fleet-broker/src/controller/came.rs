@@ -5,7 +5,11 @@ use protocol::{codec, ids::TokenId, renew::RenewAsk};
 use tokio::sync::oneshot;
 
 use super::{Batch, Controller, Waiting};
-use crate::{clock, logic::fleet::Event, transport::TransportEvent};
+use crate::{
+    clock,
+    logic::fleet::{Event, messages::HEARD_AT_ONCE},
+    transport::TransportEvent,
+};
 
 /// What came from the transport, verified where it is a cluster's.
 enum Came {
@@ -16,22 +20,31 @@ enum Came {
 }
 
 impl Controller {
-    /// What clusters said is verified first, all of it together.
+    /// What clusters said is verified first, some of it together.
     pub(super) fn transport_events(&mut self, came: Vec<TransportEvent>, batch: &mut Batch) {
-        let came: Vec<Came> = came.into_iter().map(|event| self.came(event)).collect();
-        for came in came {
-            match came {
-                Came::Event(event, done) => {
-                    self.fleet_event(*event, batch);
-                    batch.waiting.extend(done.map(Waiting::Message));
-                }
-                Came::Ask(token, question, answer) => {
-                    let reply = match codec::decode::<RenewAsk>("renewal", &question) {
-                        Ok(ask) => self.renewing(&ask),
-                        Err(_) => self.enrolling(&token, &question, batch),
-                    };
-                    batch.waiting.push(Waiting::Answer(answer, Bytes::from(reply)));
-                }
+        let mut came = came.into_iter();
+        loop {
+            let some = came.by_ref().take(HEARD_AT_ONCE).map(|event| self.came(event));
+            let some: Vec<Came> = some.collect();
+            if some.is_empty() {
+                break;
+            }
+            some.into_iter().for_each(|came| self.handle_came(came, batch));
+        }
+    }
+
+    fn handle_came(&mut self, came: Came, batch: &mut Batch) {
+        match came {
+            Came::Event(event, done) => {
+                self.fleet_event(*event, batch);
+                batch.waiting.extend(done.map(Waiting::Message));
+            }
+            Came::Ask(token, question, answer) => {
+                let reply = match codec::decode::<RenewAsk>("renewal", &question) {
+                    Ok(ask) => self.renewing(&ask),
+                    Err(_) => self.enrolling(&token, &question, batch),
+                };
+                batch.waiting.push(Waiting::Answer(answer, Bytes::from(reply)));
             }
         }
     }

@@ -48,6 +48,11 @@ impl Asked {
     pub fn is_watch(&self) -> bool {
         matches!(self, Asked::Resource(asked) if asked.verb == "watch")
     }
+
+    /// Whether it brings content.
+    pub fn is_upload(&self) -> bool {
+        matches!(self, Asked::Path { verb, path } if verb == "put" && path.starts_with("/blobs/"))
+    }
 }
 
 impl ResourceAsked {

@@ -141,6 +141,13 @@ fn what_is_asked_is_worded_as_an_api_server_does() {
     }
     assert!(Asked::of("GET", &format!("{G}/clusters"), true).is_watch());
     assert!(!Asked::of("GET", &format!("{G}/clusters/a"), true).is_watch());
+    for (method, path, is_upload) in [
+        ("PUT", "/blobs/sha256/00", true),
+        ("GET", "/blobs/sha256/00", false),
+        ("PUT", "/api/v1/namespaces/blobs", false),
+    ] {
+        assert_eq!(Asked::of(method, path, false).is_upload(), is_upload, "{method} {path}");
+    }
 }
 
 #[test]

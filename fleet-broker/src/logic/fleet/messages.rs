@@ -12,6 +12,10 @@ use protocol::{
 
 use super::{Changed, Cluster, Effect, Event, Fleet, reported::Reported};
 
+/// Messages that are best verified together, before any of them is handled: what a signature needs stays in the
+/// processor's nearest caches, as it does not beside a fleet's state, and so do as many verified reports.
+pub const HEARD_AT_ONCE: usize = 32;
+
 /// What a cluster said, and the key that signed it.
 #[derive(Debug, Clone)]
 pub struct Heard {
@@ -29,8 +33,7 @@ enum Message {
 }
 
 impl Fleet {
-    /// Verifies what a cluster said, if this is that, and changes nothing. All that came together is best verified
-    /// together: what a signature needs then stays in the processor's caches, as it does not beside a fleet's state.
+    /// Verifies what a cluster said, if this is that, and changes nothing: see [`HEARD_AT_ONCE`].
     pub fn hear(&self, event: Event) -> Event {
         let Event::Said(id, topic, bytes) = event else { return event };
         match self.open(&id, topic, &bytes) {
