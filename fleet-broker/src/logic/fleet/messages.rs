@@ -42,10 +42,10 @@ impl Fleet {
         }
     }
 
-    /// Whatever is not signed by the key that the cluster joined with is nothing. So is the will, which is empty: that
-    /// the connection is gone, the transport says by itself.
+    /// Whatever is not signed by the key that the cluster joined with is nothing, and of who is not let in no signature
+    /// is looked at. The will, which is empty, is nothing too: that the connection is gone, the transport says by itself.
     fn open(&self, id: &ClusterId, topic: Upward, bytes: &[u8]) -> Option<Heard> {
-        let key = self.clusters.get(id)?.identity?;
+        let key = self.clusters.get(id).filter(|cluster| cluster.is_let_in(&self.revoked))?.identity?;
         let message = match topic {
             Upward::Hello => Message::Hello(self.verify(id, &key, bytes)?),
             Upward::Want => Message::Want(self.verify(id, &key, bytes)?),
