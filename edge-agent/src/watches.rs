@@ -93,3 +93,27 @@ pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
 fn seen(meta: ObjectMeta) -> Seen {
     Seen { object: meta.object, uid: meta.uid, resource_version: meta.resource_version }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ClusterError;
+
+    #[test]
+    fn what_mends_itself_is_not_told_and_the_rest_is() {
+        let kind = || Gvk::new("v1", "ConfigMap");
+        let message = || "the API server's words".to_owned();
+        let forbidden = ClusterError::Forbidden { message: message() };
+        let told = Observation::Blind(kind(), chain(&forbidden));
+        for (error, expected) in [
+            (forbidden, Some(told)),
+            (ClusterError::Unauthorized { message: message() }, Some(Observation::Interrupted)),
+            (ClusterError::Unexpected { message: message() }, Some(Observation::Interrupted)),
+            (ClusterError::Expired { message: message() }, None),
+            (ClusterError::UnknownKind { gvk: kind() }, None),
+        ] {
+            let what = error.to_string();
+            assert_eq!(observation(kind(), WatchEvent::Lost(error)), expected, "{what}");
+        }
+    }
+}

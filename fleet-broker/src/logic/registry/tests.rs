@@ -359,11 +359,13 @@ fn pages_follow_each_other() {
     }
 }
 
-#[test]
-fn projections_are_the_same_objects_whoever_makes_them() {
-    let key = ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a");
-    let projection = |stage: &str, state| Projection {
-        key: key.clone(),
+fn assignment_key() -> ObjectKey {
+    ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a")
+}
+
+fn projection(stage: &str, state: AssignmentState) -> Projection {
+    Projection {
+        key: assignment_key(),
         labels: BTreeMap::from([("stage".to_owned(), stage.to_owned())]),
         status: AssignmentStatus {
             cluster: "tower-a".to_owned(),
@@ -376,7 +378,12 @@ fn projections_are_the_same_objects_whoever_makes_them() {
             preview: None,
             since: None,
         },
-    };
+    }
+}
+
+#[test]
+fn projections_are_the_same_objects_whoever_makes_them() {
+    let key = assignment_key();
     let mut registry = registry();
     let mut project = |stage, state| {
         write(&mut registry, |transaction| transaction.project(projection(stage, state))).unwrap()
@@ -511,22 +518,9 @@ fn namespaces_follow_from_what_is_in_them() {
 #[test]
 fn what_an_assignment_says_since_when_outlives_its_labels() {
     let mut registry = registry();
-    let key = ObjectKey::new(Kind::Assignment, "radio", "gateway.tower-a");
     let mut put = |second: i64, stage: &str, state: AssignmentState| {
-        let labels = BTreeMap::from([("stage".to_owned(), stage.to_owned())]);
-        let status = AssignmentStatus {
-            cluster: "tower-a".to_owned(),
-            application: "gateway".to_owned(),
-            bundle: "gateway-1".to_owned(),
-            state,
-            conditions: Vec::new(),
-            worst_object: None,
-            message: None,
-            preview: None,
-            since: None,
-        };
         let mut transaction = registry.begin(Timestamp::from_second(second).unwrap(), "tester");
-        let object = transaction.project(Projection { key: key.clone(), labels, status }).unwrap();
+        let object = transaction.project(projection(stage, state)).unwrap();
         let changes = transaction.finish();
         registry.apply(changes);
         (object.label("stage").map(str::to_owned), object.value()["status"]["since"].clone())
