@@ -12,6 +12,7 @@ use std::io;
 use serde::{Deserialize, Serialize, de::Error as _};
 use serde_cbor::ser::{IoWrite, Serializer};
 
+pub use self::decoder::Walk;
 use self::decoder::{Decoder, Malformed};
 
 /// Bytes that do not decode to what was expected.
@@ -67,6 +68,12 @@ struct Expected<'a>(&'a [u8]);
 
 impl io::Write for Expected<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let rest = match (bytes, self.0) {
             // Most of what is written is one byte, a head or a field's number: not worth a call of `memcmp`.
             ([byte], [first, rest @ ..]) if byte == first => Some(rest),
@@ -74,7 +81,7 @@ impl io::Write for Expected<'_> {
             (bytes, expected) => expected.strip_prefix(bytes),
         };
         self.0 = rest.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(bytes.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -95,6 +102,8 @@ mod tests {
     use serde_bytes::{ByteBuf, Bytes};
 
     use super::*;
+
+    const TRUE: u8 = 0xf5;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -260,7 +269,55 @@ mod tests {
         assert_eq!(decode("test", bytes).ok(), other, "{}", hex::encode(bytes));
     }
 
+    #[test]
+    fn what_is_cut_short_is_not_walked_through() {
+        for (bytes, why) in [
+            ("", "nothing"),
+            ("8200", "an item is missing"),
+            ("a100", "a value is missing"),
+            ("9f00ff", "indefinite"),
+            ("9bffffffffffffffff00", "the greatest declared length"),
+            ("bbffffffffffffffff00", "the greatest declared length"),
+            ("7bffffffffffffffff00", "the greatest declared length"),
+            ("829bffffffffffffffff00", "the greatest declared length within"),
+            ("8162ff", "short text"),
+            ("19ff", "a short number"),
+            ("c1", "a tag of nothing"),
+        ] {
+            assert_eq!(Walk::new(&hex::decode(bytes).unwrap()).item(), None, "{why}");
+        }
+        assert_eq!(Walk::new(&[0x81; 100_000]).item(), None, "arrays without end");
+        let mut walk = Walk::new(&[0x82, 0x07, 0xf5]);
+        assert_eq!((walk.map(), walk.number(), walk.array()), (None, None, Some(2)));
+        assert_eq!((walk.array(), walk.number(), walk.item()), (None, Some(7), Some([TRUE].as_slice())));
+        assert_eq!(walk.item(), None);
+    }
+
     proptest! {
+        #[test]
+        fn items_are_walked_through_as_they_are_encoded(value in everything()) {
+            let bytes = encode(&value);
+            let mut walk = Walk::new(&bytes);
+            let fields = walk.map().unwrap();
+            prop_assert_eq!(fields, 8 + u64::from(value.nested.is_some()));
+            for position in 0..fields {
+                prop_assert_eq!(walk.number(), Some(position));
+                let expected = match position {
+                    0 => encode(&value.natural),
+                    1 => encode(&value.integer),
+                    2 => encode(&value.flag),
+                    3 => encode(&value.text),
+                    4 => encode(&value.bytes),
+                    5 => encode(&value.list),
+                    6 => encode(&value.map),
+                    7 => encode(&value.kind),
+                    _ => encode(&value.nested),
+                };
+                prop_assert_eq!(walk.item(), Some(expected.as_slice()));
+            }
+            prop_assert_eq!(walk.item(), None);
+        }
+
         #[test]
         fn reads_what_another_decoder_reads(value in everything()) {
             let bytes = encode(&value);

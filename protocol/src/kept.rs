@@ -1,11 +1,11 @@
-//! Documents that are kept for long, and sent again as they were signed.
+//! Documents that are kept for long: sent again as they were signed, or looked at again as they were said.
 
 use std::ops::Deref;
 
 use crate::{
     codec,
     cose::{self, Envelope},
-    documents::Document,
+    documents::{Document, Report},
     keys::SIGNATURE_BYTES,
     verify::Verified,
 };
@@ -39,6 +39,39 @@ impl<T> Deref for Kept<T> {
     fn deref(&self) -> &Verified<T> {
         &self.document
     }
+}
+
+/// A report as its cluster encoded it, in the parts that a hub keeps: to encode them again would take as long as all else
+/// that it does with them.
+#[derive(Debug)]
+pub struct ReportParts<'a> {
+    /// Of each application, in the order of [`Report::apps`].
+    pub apps: Vec<&'a [u8]>,
+    /// All of [`Report::conditions`].
+    pub conditions: &'a [u8],
+}
+
+impl<'a> ReportParts<'a> {
+    /// The parts of a report that was verified in this envelope; none if it is another's.
+    pub fn of(report: &Verified<Report>, envelope: &'a [u8]) -> Option<Self> {
+        let payload = Envelope::parse_one(Report::TYPE, envelope).ok()?.claimed_payload();
+        debug_assert_eq!(codec::encode(&**report), payload, "the envelope is another report's");
+        let (mut apps, mut conditions) = (None, None);
+        let mut walk = codec::Walk::new(payload);
+        for _ in 0..walk.map()? {
+            match walk.number()? {
+                Report::APPS_FIELD => apps = Some(items(&mut walk)?),
+                Report::CONDITIONS_FIELD => conditions = Some(walk.item()?),
+                _ => drop(walk.item()?),
+            }
+        }
+        let parts = Self { apps: apps?, conditions: conditions? };
+        (parts.apps.len() == report.apps.len()).then_some(parts)
+    }
+}
+
+fn items<'a>(walk: &mut codec::Walk<'a>) -> Option<Vec<&'a [u8]>> {
+    (0..walk.array()?).map(|_| walk.item()).collect()
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ const NOTHING: Digest = Digest::new([0; Digest::LEN]);
 /// The first byte of [`Together`], a map of four. An envelope is an array.
 const MAP_OF_FOUR: u8 = 0xa4;
 
+/// Room for what stands between the parts of a message.
+const ROOM: usize = 32;
+
 /// One acknowledgement of those that were signed together, with what shows that it is one of them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,8 +110,11 @@ impl Tree {
         let beside = below_root.filter_map(|(height, level)| level.get(place >> height ^ 1));
         let beside: Vec<[u8; Digest::LEN]> = beside.map(|digest| *digest.as_bytes()).collect();
         let beside = beside.as_flattened();
+        let mut message = Vec::with_capacity(acks.len() + ack.len() + beside.len() + ROOM);
         let [acks, ack, beside] = [acks, ack, beside].map(Bytes::new);
-        codec::encode(&Together { acks, ack, place: u32::try_from(place).unwrap_or(u32::MAX), beside })
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        codec::encode_into(&mut message, &Together { acks, ack, place, beside });
+        message
     }
 }
 

@@ -9,14 +9,18 @@ use std::fmt::Display;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer as _, Visitor};
 
-/// Why bytes do not decode.
+/// Why bytes do not decode. It is as small as it can be, for every step hands it on or a result.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(String);
+pub(super) struct Malformed(Box<Problem>);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Problem(String);
 
 impl de::Error for Malformed {
     fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self(Box::new(Problem(message.to_string())))
     }
 }
 
@@ -27,11 +31,93 @@ const BYTES: u8 = 2;
 const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
+const TAG: u8 = 6;
 
 /// Whole items: simple values are their first byte.
 const FALSE: u8 = 0xf4;
 const TRUE: u8 = 0xf5;
 const NULL: u8 = 0xf6;
+
+/// How an item begins.
+struct Head<'de> {
+    kind: u8,
+    number: u64,
+    /// What follows it.
+    rest: &'de [u8],
+}
+
+/// Reads the head of an item; none if there is no whole one. Most numbers stand in the first byte.
+#[inline]
+fn head(bytes: &[u8]) -> Option<Head<'_>> {
+    let (first, rest) = bytes.split_first()?;
+    let (kind, number) = (first >> 5, first & 0x1f);
+    match number {
+        0..24 => Some(Head { kind, number: u64::from(number), rest }),
+        24..28 => {
+            let (more, rest) = rest.split_at_checked(1 << (number - 24))?;
+            let number = more.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            Some(Head { kind, number, rest })
+        }
+        _ => None,
+    }
+}
+
+/// Goes through what is encoded without decoding it, to find where parts of it stand. Nothing is where bytes are not
+/// what was asked for.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Walk<'a> {
+    /// At the first of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Enters a map, or a struct: says how many entries follow, each a key and a value.
+    pub fn map(&mut self) -> Option<u64> {
+        self.enter(MAP)
+    }
+
+    /// Enters an array: says how many items follow.
+    pub fn array(&mut self) -> Option<u64> {
+        self.enter(ARRAY)
+    }
+
+    /// Takes a natural number, such as the position of a struct's field.
+    pub fn number(&mut self) -> Option<u64> {
+        self.enter(UNSIGNED)
+    }
+
+    /// Takes an item with all that is in it, as it is encoded.
+    pub fn item(&mut self) -> Option<&'a [u8]> {
+        let (mut rest, mut left) = (self.rest, 1_u64);
+        // Each of those that are left takes a byte at least.
+        while left > 0 {
+            let head = head(rest)?;
+            rest = head.rest;
+            left -= 1;
+            match head.kind {
+                BYTES | TEXT => rest = rest.get(usize::try_from(head.number).ok()?..)?,
+                ARRAY => left = left.saturating_add(head.number),
+                MAP => left = left.saturating_add(head.number.saturating_mul(2)),
+                TAG => left += 1,
+                // A number, or a simple value: the head is all of it.
+                _ => {}
+            }
+        }
+        let item = &self.rest[..self.rest.len() - rest.len()];
+        self.rest = rest;
+        Some(item)
+    }
+
+    fn enter(&mut self, kind: u8) -> Option<u64> {
+        let head = head(self.rest).filter(|head| head.kind == kind)?;
+        self.rest = head.rest;
+        Some(head.number)
+    }
+}
 
 /// What has not been read yet.
 pub(super) struct Decoder<'de> {
@@ -44,33 +130,26 @@ impl<'de> Decoder<'de> {
     }
 
     fn peek(&self) -> Result<u8, Malformed> {
-        self.rest.first().copied().ok_or_else(|| problem("the bytes end too early"))
+        self.rest.first().copied().ok_or_else(ends_early)
     }
 
     fn take(&mut self, count: u64) -> Result<&'de [u8], Malformed> {
         let count = usize::try_from(count).ok().and_then(|count| self.rest.split_at_checked(count));
-        let (taken, rest) = count.ok_or_else(|| problem("the bytes end too early"))?;
+        let (taken, rest) = count.ok_or_else(ends_early)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    /// Reads the head of an item: its kind and a number.
     fn head(&mut self) -> Result<(u8, u64), Malformed> {
-        let first = self.peek()?;
-        let (kind, number) = (first >> 5, first & 0x1f);
-        self.take(1)?;
-        let more = match number {
-            0..24 => return Ok((kind, u64::from(number))),
-            24..28 => self.take(1 << (number - 24))?,
-            _ => return Err(problem("a length is missing")),
-        };
-        Ok((kind, more.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
+        let head = head(self.rest).ok_or_else(|| no_head(self.rest))?;
+        self.rest = head.rest;
+        Ok((head.kind, head.number))
     }
 
     fn expect(&mut self, expected: u8) -> Result<u64, Malformed> {
         match self.head()? {
             (kind, number) if kind == expected => Ok(number),
-            (kind, _) => Err(problem(&format!("expected CBOR of major type {expected}, found {kind}"))),
+            (kind, _) => Err(unexpected(expected, kind)),
         }
     }
 
@@ -91,8 +170,27 @@ impl<'de> Decoder<'de> {
     }
 }
 
+#[cold]
 fn problem(text: &str) -> Malformed {
-    Malformed(text.to_owned())
+    de::Error::custom(text)
+}
+
+#[cold]
+fn no_head(bytes: &[u8]) -> Malformed {
+    match bytes.first() {
+        Some(first) if first & 0x1f > 27 => problem("a length is missing"),
+        Some(_) | None => ends_early(),
+    }
+}
+
+#[cold]
+fn ends_early() -> Malformed {
+    problem("the bytes end too early")
+}
+
+#[cold]
+fn unexpected(expected: u8, found: u8) -> Malformed {
+    problem(&format!("expected CBOR of major type {expected}, found {found}"))
 }
 
 /// Methods that read an integer, whose type checks its range.

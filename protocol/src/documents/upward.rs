@@ -257,17 +257,34 @@ impl Report {
     /// Applications one report carries, so that it fits in a message; the rest follows in the next.
     pub const APPS: usize = 32;
 
+    /// The position of [`Report::apps`], as it is encoded.
+    pub(crate) const APPS_FIELD: u64 = 5;
+
+    /// The position of [`Report::conditions`], as it is encoded.
+    pub(crate) const CONDITIONS_FIELD: u64 = 6;
+
     /// The digest of a complete set of reports, in the order of their applications.
     pub fn digest_of<'a>(apps: impl IntoIterator<Item = &'a AppReport>) -> Digest {
         let (mut hasher, mut bytes) = (Hasher::new(), Vec::new());
         for app in apps {
             bytes.clear();
             codec::encode_into(&mut bytes, app);
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(&bytes);
+            add(&mut hasher, &bytes);
         }
         hasher.finish()
     }
+
+    /// The same of reports that are encoded.
+    pub fn digest_of_encoded<'a>(apps: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+        let mut hasher = Hasher::new();
+        apps.into_iter().for_each(|app| add(&mut hasher, app));
+        hasher.finish()
+    }
+}
+
+fn add(hasher: &mut Hasher, app: &[u8]) {
+    hasher.update(&(app.len() as u64).to_be_bytes());
+    hasher.update(app);
 }
 
 impl Preview {

@@ -12,6 +12,9 @@ use protocol::{
 
 use super::{Cluster, Effect, Fleet};
 
+/// Room for an acknowledgement of a cluster whose name is not unusually long.
+const ACK_ROOM: usize = 128;
+
 impl Fleet {
     /// Tells every cluster that is to hear it what the hub holds, whatever it sent. One that is away hears it when it
     /// connects and says the same again.
@@ -43,7 +46,7 @@ impl Fleet {
 
     /// One signature for all of them: it costs more than everything else about an acknowledgement.
     fn signed_together(&self, acks: &[Ack]) -> Vec<Effect> {
-        let encoded: Vec<Vec<u8>> = acks.iter().map(codec::encode).collect();
+        let encoded: Vec<Vec<u8>> = acks.iter().map(encoded).collect();
         let tree = Tree::new(encoded.iter().map(Vec::as_slice));
         let binding = Binding { kind: Acks::TYPE, fleet: &self.trust.root().fleet, cluster: None };
         let signed = cose::sign_many(binding, &codec::encode(&Acks { root: tree.root() }), &[&self.director]);
@@ -56,6 +59,13 @@ impl Fleet {
     fn signed_ack(&self, ack: &Ack) -> Effect {
         Effect::Push(ack.cluster.clone(), Downward::Ack, self.sign(Ack::TYPE, &ack.cluster, ack))
     }
+}
+
+/// An acknowledgement in little more room than it takes: hundreds are held at once.
+fn encoded(ack: &Ack) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ACK_ROOM);
+    codec::encode_into(&mut bytes, ack);
+    bytes
 }
 
 impl Cluster {

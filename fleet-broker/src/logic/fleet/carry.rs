@@ -220,12 +220,12 @@ impl Fleet {
             return Err(CarryRefusal::FormerLife(id.clone()));
         }
         let mut taken = 0;
-        for report in reports {
+        for (report, envelope) in reports.iter().zip(envelopes) {
             let held = self.clusters.get(id).and_then(|cluster| cluster.report.as_ref());
-            if held.is_none_or(|held| !held.covers(&report)) {
+            if held.is_none_or(|held| !held.covers(report)) {
                 taken += 1;
                 let made = report.clock.min(now.wall);
-                self.take_carried_report(now, id, report, made, effects);
+                self.take_carried_report(now, id, (report, envelope), made, effects);
             }
         }
         Ok(taken)

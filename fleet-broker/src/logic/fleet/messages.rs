@@ -3,6 +3,7 @@
 use protocol::{
     documents::{self, Chunk, Encoding, Hello, Report, Want},
     ids::{AppId, ClusterId, Digest},
+    kept::ReportParts,
     keys::PublicKey,
     limits,
     time::{Now, UnixSeconds},
@@ -27,7 +28,8 @@ pub struct Heard {
 enum Message {
     Hello(Verified<Hello>),
     Want(Verified<Want>),
-    Report(Verified<Report>),
+    /// With its envelope, of which parts are kept.
+    Report(Verified<Report>, Vec<u8>),
     /// What it says of itself is verified with what it is an answer to.
     Held(Vec<u8>),
 }
@@ -49,7 +51,7 @@ impl Fleet {
         let message = match topic {
             Upward::Hello => Message::Hello(self.verify(id, &key, bytes)?),
             Upward::Want => Message::Want(self.verify(id, &key, bytes)?),
-            Upward::Report => Message::Report(self.verify(id, &key, bytes)?),
+            Upward::Report => Message::Report(self.verify(id, &key, bytes)?, bytes.to_vec()),
             Upward::Held => Message::Held(bytes.to_vec()),
         };
         Some(Heard { key, message })
@@ -81,7 +83,7 @@ impl Fleet {
             Message::Want(want) => self.want(id, &want, effects),
             Message::Held(bytes) => self.held_came(now, id, &bytes, effects),
             // A cluster is looked up once for a report: of ten thousand, that takes a part of its time.
-            Message::Report(report) => {
+            Message::Report(report, envelope) => {
                 let before = cluster.report.as_ref();
                 if before.is_some_and(|before| before.past.contains(&report.journal)) {
                     return self.end_life(id, report.journal, effects);
@@ -89,7 +91,8 @@ impl Fleet {
                 if before.is_some_and(|before| before.is_newer_than(&report)) {
                     return self.changed.acknowledge(id, cluster);
                 }
-                let again = cluster.take_report(&mut self.changed, now, id, report, None, effects);
+                let again =
+                    cluster.take_report(&mut self.changed, now, id, (&report, &envelope), None, effects);
                 self.heartbeat(now, id, again, effects);
             }
         }
@@ -155,7 +158,7 @@ impl Fleet {
         &mut self,
         now: Now,
         id: &ClusterId,
-        report: Verified<Report>,
+        report: (&Verified<Report>, &[u8]),
         made: UnixSeconds,
         effects: &mut Vec<Effect>,
     ) {
@@ -194,17 +197,18 @@ impl Cluster {
         changed: &mut Changed,
         now: Now,
         id: &ClusterId,
-        report: Verified<Report>,
+        (report, envelope): (&Verified<Report>, &[u8]),
         carried: Option<UnixSeconds>,
         effects: &mut Vec<Effect>,
     ) -> Option<Again> {
         changed.acknowledge(id, self);
-        if let Some(held) = self.report.as_mut().filter(|held| held.says_the_same(&report, carried)) {
-            return Some(Again { drifted: held.say_again(&report, now) });
+        let parts = ReportParts::of(report, envelope).expect("it was verified in this envelope");
+        if let Some(held) = self.report.as_mut().filter(|held| held.says_the_same(report, &parts, carried)) {
+            return Some(Again { drifted: held.say_again(report, now) });
         }
-        let news = self.tell_report(id, &report);
-        changed.touch_reported(id, self, &report);
-        let held = Reported::new(self.report.take(), report.into_document(), now, carried);
+        let news = self.tell_report(id, report);
+        changed.touch_reported(id, self, report);
+        let held = Reported::after(self.report.as_ref(), report, &parts, now, carried);
         effects.push(Effect::Store(vec![held.document(id)]));
         effects.extend(news);
         self.report = Some(held);
