@@ -33,3 +33,4 @@ mod scaled;
 mod tenants;
 mod told;
 mod truncated;
+mod unwatched;
