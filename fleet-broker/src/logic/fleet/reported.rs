@@ -110,6 +110,7 @@ impl Reported {
     pub(super) fn restored(bytes: &[u8]) -> Result<Self, DecodeError> {
         match codec::decode::<Stored<'_>>("report", bytes) {
             Ok(stored) => {
+                codec::decode::<Vec<Condition>>("report", stored.conditions)?;
                 let briefs = stored.apps.iter().map(|app| Ok(Brief::of(&codec::decode("report", app)?)));
                 Ok(Self::of(&stored, briefs.collect::<Result<_, _>>()?, bytes.into()))
             }
@@ -502,6 +503,19 @@ mod tests {
             (3, [JournalId::new([9; 16])].as_slice(), UnixSeconds(1_007))
         );
         assert_eq!(held.carried, before.carried);
-        Reported::restored(&codec::encode(&apps.to_vec())).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_taken_up() {
+        let held = take(None, &report(1, &[app("a", AppState::Available)]));
+        Reported::restored(&held.stored).unwrap();
+        let nonsense = Bytes::new(b"\xff");
+        for (what, damaged) in [
+            ("an application", Stored { apps: vec![nonsense], ..held.stored() }),
+            ("conditions", Stored { conditions: nonsense, ..held.stored() }),
+        ] {
+            assert!(Reported::restored(&codec::encode(&damaged)).is_err(), "{what}");
+        }
+        assert!(Reported::restored(&held.stored[1..]).is_err(), "its beginning");
     }
 }
