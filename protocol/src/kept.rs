@@ -81,9 +81,11 @@ mod tests {
     use super::*;
     use crate::{
         cose::Binding,
-        documents::{DocumentType, Encoding, Want},
-        ids::{ClusterId, Digest, FleetId},
+        documents::{AppReport, AppState, Condition, ConditionStatus, Counts, DocumentType, Encoding, Want},
+        ids::{AppId, ClusterId, Digest, FleetId, JournalId},
         keys::SigningKey,
+        order::Order,
+        time::UnixSeconds,
         verify,
     };
 
@@ -104,6 +106,57 @@ mod tests {
             let verified = verify::by_cluster(&fleet, &cluster, &key.public(), &envelope).unwrap();
             let kept: Kept<Want> = Kept::new(verified, &envelope).unwrap();
             assert_eq!((kept.envelope(), kept.offset), (envelope, offset));
+        }
+    }
+
+    fn app(name: &str) -> AppReport {
+        AppReport {
+            app: AppId::new("radio", name).unwrap(),
+            state: AppState::Available,
+            accepted: None,
+            applied: None,
+            reverted: None,
+            rejected: None,
+            conditions: Vec::new(),
+            worst: None,
+            counts: Counts::default(),
+            drift: Vec::new(),
+            preview: None,
+        }
+    }
+
+    #[test]
+    fn parts_of_a_report_are_as_it_has_them() {
+        let (fleet, cluster) = (FleetId::new("north").unwrap(), ClusterId::new("tower-1").unwrap());
+        let key = SigningKey::from_seed(Zeroizing::new([7; 32]));
+        let binding = Binding { kind: DocumentType::Report, fleet: &fleet, cluster: Some(&cluster) };
+        let condition = Condition {
+            kind: "KubernetesReady".to_owned(),
+            status: ConditionStatus::True,
+            reason: "Answering".to_owned(),
+            message: String::new(),
+        };
+        for (apps, conditions) in
+            [(Vec::new(), Vec::new()), (vec![app("gateway"), app("antenna")], vec![condition])]
+        {
+            let report = Report {
+                cluster: cluster.clone(),
+                journal: JournalId::new([1; 16]),
+                report_seq: u64::MAX,
+                order: Order::default(),
+                digest: Report::digest_of(&apps),
+                apps,
+                conditions,
+                clock: UnixSeconds(1),
+                kubernetes: String::new(),
+                agent: "0.2.0".to_owned(),
+            };
+            let envelope = cose::sign_one(binding, &codec::encode(&report), &key);
+            let verified = verify::by_cluster(&fleet, &cluster, &key.public(), &envelope).unwrap();
+            let parts = ReportParts::of(&verified, &envelope).unwrap();
+            assert_eq!(parts.apps, report.apps.iter().map(codec::encode).collect::<Vec<_>>());
+            assert_eq!(parts.conditions, codec::encode(&report.conditions));
+            assert_eq!(Report::digest_of_encoded(parts.apps), report.digest);
         }
     }
 }

@@ -7,19 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use fleet_broker::resources::AssignmentState;
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{SOON, Site},
-    manifests::greeting,
-};
+use crate::{harness::Site, manifests::greeting};
 
 const CONDITION: &str = "WatchFailed";
 
-/// Rights of an agent that runs namespaces and config maps.
-struct Rights<'a> {
-    site: &'a Site,
-    /// The name of the role and its binding, which belong to the whole cluster.
-    name: String,
-}
+const API_GROUP: &str = "rbac.authorization.k8s.io";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_may_not_be_watched_is_told() -> Result<()> {
@@ -28,8 +20,10 @@ async fn a_kind_that_may_not_be_watched_is_told() -> Result<()> {
     site.assigned(&bundle, AssignmentState::Updated).await?;
 
     site.stop_agent().await?;
-    let token = Rights::of(&site).give().await?;
-    use_token(&site, &token)?;
+    site.kubectl(&["create", "serviceaccount", "agent"]).await?;
+    allow(&site, &["get", "create", "patch", "update", "delete"]).await?;
+    let token = site.kubectl(&["create", "token", "agent", "--duration", "1h"]).await?;
+    use_token(&site, token.trim())?;
     site.start_agent()?;
     let told = site.told(CONDITION).await?;
     ensure!(told.starts_with("changes of ConfigMap.v1 are not seen: "), "{told}");
@@ -43,11 +37,11 @@ async fn a_kind_that_may_not_be_watched_is_told() -> Result<()> {
     site.object("configmap", "greeting", |found| found["data"]["GREETING"] == json!("again")).await?;
     site.assigned(&bundle, AssignmentState::Updated).await?;
 
-    Rights::of(&site).widen().await?;
+    allow(&site, &["get", "list", "watch", "create", "patch", "update", "delete"]).await?;
     site.condition_gone(CONDITION).await?;
     site.kubectl(&["patch", "configmap", "greeting", "-p", r#"{"data":{"GREETING":"mine"}}"#]).await?;
     site.object("configmap", "greeting", |found| found["data"]["GREETING"] == json!("again")).await?;
-    Rights::of(&site).take().await
+    Ok(())
 }
 
 /// Has the agent speak to the API server as whoever holds `token`.
@@ -58,45 +52,29 @@ fn use_token(site: &Site, token: &str) -> Result<()> {
     Ok(fs::write(path, config.to_string())?)
 }
 
-impl<'a> Rights<'a> {
-    fn of(site: &'a Site) -> Self {
-        Self { site, name: format!("{}-agent", site.name) }
-    }
-
-    /// Makes an account that may do everything but list and watch config maps, and returns a token of it.
-    async fn give(&self) -> Result<String> {
-        let Self { site, name } = self;
-        let account = format!("{}:agent", site.name);
-        site.kubectl(&["create", "serviceaccount", "agent"]).await?;
-        self.put_role("get,create,patch,update,delete").await?;
-        let binding =
-            ["create", "clusterrolebinding", name, "--clusterrole", name, "--serviceaccount", &account];
-        site.kubectl(&binding).await?;
-        let token = site.kubectl(&["create", "token", "agent", "--duration", "1h"]).await?;
-        Ok(token.trim().to_owned())
-    }
-
-    async fn widen(&self) -> Result<()> {
-        self.put_role("get,list,watch,create,patch,update,delete").await
-    }
-
-    async fn put_role(&self, verbs: &str) -> Result<()> {
-        let verbs: Vec<&str> = verbs.split(',').collect();
-        let role = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": self.name},
-            "rules": [
-                {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]},
-                {"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs},
-            ],
-        });
-        let arguments = ["apply", "--server-side", "-f", "-"];
-        self.site.kubectl.run_with_input(&arguments, &role.to_string()).await.map(drop)
-    }
-
-    async fn take(&self) -> Result<()> {
-        let wait = format!("--timeout={}s", SOON.as_secs());
-        self.site.kubectl(&["delete", "clusterrole,clusterrolebinding", &self.name, &wait]).await.map(drop)
-    }
+/// Lets the account `agent` do this with config maps, and everything with namespaces. Its role and binding are the whole
+/// cluster's, and go with the site's namespace.
+async fn allow(site: &Site, verbs: &[&str]) -> Result<()> {
+    let namespace = site.get("namespace", &site.name).await?;
+    let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": site.name, "uid": namespace["metadata"]["uid"]});
+    let name = format!("{}-agent", site.name);
+    let metadata = json!({"name": name, "ownerReferences": [owner]});
+    let role = json!({
+        "apiVersion": format!("{API_GROUP}/v1"),
+        "kind": "ClusterRole",
+        "metadata": metadata,
+        "rules": [
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["*"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs},
+        ],
+    });
+    let binding = json!({
+        "apiVersion": format!("{API_GROUP}/v1"),
+        "kind": "ClusterRoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": API_GROUP, "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "namespace": site.name, "name": "agent"}],
+    });
+    let both = json!({"apiVersion": "v1", "kind": "List", "items": [role, binding]});
+    site.kubectl.run_with_input(&["apply", "--server-side", "-f", "-"], &both.to_string()).await.map(drop)
 }
