@@ -123,7 +123,7 @@ pub async fn run(options: &Options, output: &mut Output<'_>) -> Result<(), Comma
                     .note("The same command without --once goes on from here and keeps both running.")?;
                 Ok(())
             } else {
-                steps.output.note(&next_steps(&hub, &state))?;
+                steps.output.note(&next_steps(&hub))?;
                 until_stopped(agent.ended(), &mut interrupt).await
             }
         }
@@ -312,14 +312,16 @@ fn state_of(assignments: &[Assignment]) -> Option<(AssignmentState, String)> {
     Some((status.state, format!("it is {:?}: {object} {message}", status.state)))
 }
 
-fn next_steps(hub: &Running, state: &StateDir) -> String {
+/// Whoever built this by one command has no other program of Edgefleet, and this one is in no search path.
+fn next_steps(hub: &Running) -> String {
     let kubeconfig = hub.kubeconfig.display();
-    let agent = state.folder().display();
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("edgefleet"));
+    let program = program.display();
     format!(
         "\nWhat to do next, from another terminal:\n\
          \x20 kubectl --kubeconfig {kubeconfig} get clusters,applications,assignments -A\n\
-         \x20 edgefleet status --kubeconfig {kubeconfig}\n\
-         \x20 edge-agent status --state {agent}\n\
+         \x20 {program} status --kubeconfig {kubeconfig}\n\
+         \x20 {program} status {CLUSTER} --kubeconfig {kubeconfig}\n\
          Ctrl-C stops both; the same command goes on from here."
     )
 }

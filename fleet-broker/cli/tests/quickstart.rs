@@ -73,6 +73,22 @@ fn every_step_is_said_with_the_time_it_took() {
 }
 
 #[test]
+fn what_to_do_next_can_be_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _lines) = start_until(folder.path(), HEALTHY);
+    let notes = BufReader::new(child.0.stderr.take().unwrap()).lines();
+    let next = notes.map(Result::unwrap).take_while(|line| !line.starts_with("Ctrl-C"));
+    let own: Vec<String> = next.filter(|line| line.contains(" status ")).collect();
+    assert_eq!(own.len(), 2, "{own:?}");
+    for (command, told) in own.iter().zip(["1 cluster: 1 joined, 1 connected", "web-1.0.0"]) {
+        let output = Command::new("sh").args(["-c", command]).output().unwrap();
+        let (said, problem) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains(told), "{command}: {said}{problem}");
+    }
+}
+
+#[test]
 fn the_same_command_goes_on_wherever_it_was_ended() {
     for signal in [Signal::INT, Signal::KILL] {
         for step in STEPS {
