@@ -129,7 +129,7 @@ pub(crate) struct Controller {
     pub(crate) admitted: Admitted,
     pub(crate) started: Instant,
     pub(crate) seen: u64,
-    /// What happened and is to be told. While a change goes on to more clusters it waits: those come first.
+    /// What happened and is to be told. Like statuses it waits for clusters that are to hear of a change.
     pub(crate) untold: Vec<Occurrence>,
 }
 
@@ -321,7 +321,7 @@ impl Controller {
 
     /// Whether it goes on although nothing happens.
     fn has_left(&self) -> bool {
-        self.fleet.has_more() || self.fleet.has_to_show() || !self.untold.is_empty()
+        self.fleet.has_more() || self.fleet.has_to_show() || self.told_now() > 0
     }
 
     fn admit(&self, id: &ClusterId) {
@@ -359,6 +359,10 @@ impl Controller {
         for effect in sent {
             self.send(effect).await;
         }
+        if self.fleet.has_more() {
+            // What waits to be written goes before the next are signed for.
+            tokio::task::yield_now().await;
+        }
         self.show(shown, occurred).await;
         for waiting in waiting {
             // Whoever waited may have gone; what it asked for is done.
@@ -376,9 +380,12 @@ impl Controller {
 
     /// What is to be told now of what happened.
     fn next_told(&mut self) -> Vec<Occurrence> {
-        let waits = self.fleet.has_more() && self.untold.len() < EVENTS_MAX;
-        let now = if waits { 0 } else { self.untold.len().min(TOLD_AT_ONCE) };
-        self.untold.drain(..now).collect()
+        self.untold.drain(..self.told_now()).collect()
+    }
+
+    fn told_now(&self) -> usize {
+        let waits = self.fleet.holds_back() && self.untold.len() < EVENTS_MAX;
+        if waits { 0 } else { self.untold.len().min(TOLD_AT_ONCE) }
     }
 
     /// Says in the log that the hub is in another life, and what it waits for.

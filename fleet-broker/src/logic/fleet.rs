@@ -246,6 +246,8 @@ struct Changed {
     /// Applications that were decided on and not shown since.
     decided: BTreeSet<AppId>,
     clusters: BTreeSet<ClusterId>,
+    /// Until when these wait: a change was just told to many, and they are about to report.
+    shown_from: Option<Duration>,
     /// Of these, the ones whose assignments carry old labels.
     relabelled: BTreeSet<ClusterId>,
     /// Clusters that are to hear what is held of their reports, each once.

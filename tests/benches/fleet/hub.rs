@@ -56,8 +56,8 @@ const READY: &str = "the hub is ready";
 /// Longest start: ten thousand clusters are read.
 const SOON: Duration = Duration::from_secs(120);
 
-/// A hub that takes less than a twentieth of a processor for so long rests.
-const REST: Duration = Duration::from_millis(200);
+/// A hub that takes less than a twentieth of a processor for so long rests: statuses follow within less.
+const REST: Duration = Duration::from_secs(1);
 
 /// Clusters registered at once.
 const BATCH: usize = 500;

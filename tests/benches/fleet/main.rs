@@ -45,15 +45,43 @@ fn main() -> Result<()> {
 #[allow(clippy::disallowed_methods, reason = "a benchmark's main reads its one setting")]
 async fn measure() -> Result<()> {
     let sizes = std::env::var("EDGEFLEET_BENCH_CLUSTERS").unwrap_or_else(|_| CLUSTERS.to_owned());
-    let mut rows = Vec::new();
+    let (mut rows, mut taken) = (Vec::new(), Vec::new());
     for size in sizes.split(',') {
         let size = size.trim().parse().context("EDGEFLEET_BENCH_CLUSTERS is numbers with commas")?;
-        rows.extend(measure_one(size).await?);
+        let measured = measure_one(size).await?;
+        rows.extend(measured.rows);
+        taken.push(Taken { clusters: size as f64, bytes: measured.away });
     }
+    rows.extend(memory_of_one(&taken));
     figures::print(&rows)
 }
 
-async fn measure_one(size: usize) -> Result<Vec<Row>> {
+/// Bytes that a hub takes more for clusters that are away.
+#[derive(Clone, Copy)]
+struct Taken {
+    clusters: f64,
+    bytes: f64,
+}
+
+/// What one cluster takes: between the smallest and the largest fleet, so that what any fleet takes is not shared out
+/// among them; of a single fleet, its share of all.
+fn memory_of_one(taken: &[Taken]) -> Option<Row> {
+    let nothing = Taken { clusters: 0.0, bytes: 0.0 };
+    let (first, last) = (taken.first()?, taken.last()?);
+    let first = if taken.len() > 1 { *first } else { nothing };
+    let each = (last.bytes - first.bytes) / (last.clusters - first.clusters);
+    let what = format!("memory of a cluster that is away, from {} to {}", first.clusters, last.clusters);
+    Some(Row::compared(what, each, "bytes", each / CLUSTER_BYTES, Target::AtMost(1.0)))
+}
+
+/// What was measured of a fleet.
+struct Measured {
+    rows: Vec<Row>,
+    /// Bytes that its hub takes more for it while all are away.
+    away: f64,
+}
+
+async fn measure_one(size: usize) -> Result<Measured> {
     let folder = TempDir::with_prefix("edgefleet-fleet-")?;
     let fleet = Folder::make(folder.path())?;
     let empty = resident_after_start(&fleet).await?;
@@ -76,20 +104,14 @@ async fn measure_one(size: usize) -> Result<Vec<Row>> {
     drop(crowd);
     hub.stop().await?;
     let each = |bytes: f64| bytes / size as f64;
-    let away = each(resident_after_start(&fleet).await? - empty);
+    let away = resident_after_start(&fleet).await? - empty;
     let mut rows = vec![
-        Row::compared(
-            format!("memory of a cluster that is away, of {size}"),
-            away,
-            "bytes",
-            away / CLUSTER_BYTES,
-            Target::AtMost(1.0),
-        ),
+        Row::plain(format!("memory of a fleet that is away, by cluster, of {size}"), each(away), "bytes"),
         Row::plain(format!("memory of its connection, of {size}"), each(connected - before), "bytes"),
         Row::plain(format!("memory of the last changes, of {size}"), each(changed - connected), "bytes"),
     ];
     rows.extend(beside_mosquitto(&fleet, &heard, figures::median(by_hub)?).await?);
-    Ok(rows)
+    Ok(Measured { rows, away })
 }
 
 /// What a hub takes that has just read its store.

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use protocol::{
@@ -26,6 +27,10 @@ use crate::resources::OnUnmatch;
 /// verify it while the hub signs for the next, and whoever else speaks to the hub waits for no more than these.
 pub(super) const TOLD_FIRST: usize = 32;
 const TOLD_AT_ONCE: usize = 512;
+
+/// How long people wait to see what was told to more than the first: what clusters hear comes first, and those that
+/// report meanwhile make one status of both.
+pub(super) const SHOWN_AFTER: Duration = Duration::from_millis(250);
 
 /// How far a change is that goes on.
 #[derive(Debug)]
@@ -85,10 +90,11 @@ impl Fleet {
     /// of what they reported. However many things happened, each is looked at once.
     pub fn settle(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.changed.shown_from = self.changed.shown_from.filter(|from| now.monotonic < *from);
         let applications = std::mem::take(&mut self.changed.now);
         self.roll_out(now, &applications, &mut effects);
         self.changed.decided.extend(applications);
-        // Clusters come first: people see what was told once all of them are, and their statuses before the sum of them.
+        // People see the statuses of clusters before the sum of them.
         if self.shows_all_next() {
             let decided = std::mem::take(&mut self.changed.decided);
             self.show_applications(&decided, &mut effects);
@@ -103,6 +109,12 @@ impl Fleet {
         !self.under_way.is_empty()
     }
 
+    /// Whether what people are to see waits for what clusters are to hear: a change goes on to more of them, or has just
+    /// been told to many. The next [`Event::Tick`] that is late enough ends it.
+    pub fn holds_back(&self) -> bool {
+        self.has_more() || self.changed.shown_from.is_some()
+    }
+
     /// Decides on applications, and tells clusters.
     pub(super) fn roll_out(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         let (mut edits, mut removals) = (Edits::new(), Vec::new());
@@ -114,6 +126,10 @@ impl Fleet {
                 Some(UnderWay { last, next }) => match self.rest(now, id, application, last, next) {
                     Ok(install) => {
                         self.promote(id, install, next, &mut edits);
+                        if !self.under_way.contains_key(id) {
+                            // The next change does not put it off again.
+                            self.changed.shown_from.get_or_insert(now.monotonic + SHOWN_AFTER);
+                        }
                         continue;
                     }
                     Err((waits, reason)) => Decision::Hold { reason, waits },

@@ -86,7 +86,7 @@ impl Fresh<'_> {
 
 impl Fleet {
     /// What people are to see of clusters and their applications, where that changed since this was last asked, of some
-    /// at once; nothing while a change goes on to more clusters.
+    /// at once; nothing while it is held back.
     pub fn show(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         for _ in 0..SHOWN_AT_ONCE {
@@ -104,12 +104,12 @@ impl Fleet {
 
     /// Whether [`Self::show`] has something to show.
     pub fn has_to_show(&self) -> bool {
-        !self.has_more() && !self.changed.clusters.is_empty()
+        !self.holds_back() && !self.changed.clusters.is_empty()
     }
 
     /// Whether all that people are to see is shown with what is shown next.
     pub(super) fn shows_all_next(&self) -> bool {
-        !self.has_more() && self.changed.clusters.len() <= SHOWN_AT_ONCE
+        !self.holds_back() && self.changed.clusters.len() <= SHOWN_AT_ONCE
     }
 
     /// Takes up a status that was put out before a restart: it is put out again once it is another.

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::super::{
     Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, FreezeRecord, HoldRecord,
     carry::{CarryRefusal, Export},
+    decide::SHOWN_AFTER,
     recovery::{Record, Recovery},
 };
 use super::cluster::TestCluster;
@@ -232,6 +233,10 @@ impl Bench {
         while !self.stepwise && self.fleet.has_more() {
             let begun = self.fleet.handle(self.now, Event::More);
             effects.extend(self.end(begun));
+        }
+        if !self.stepwise && self.fleet.holds_back() {
+            self.now.monotonic += SHOWN_AFTER;
+            effects.extend(self.end(Vec::new()));
         }
         effects
     }

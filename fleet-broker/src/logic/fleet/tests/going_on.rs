@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{
-    super::{Event, decide::TOLD_FIRST},
+    super::{
+        Event,
+        decide::{SHOWN_AFTER, TOLD_FIRST},
+    },
     bench::{Bench, spec},
 };
 
@@ -36,13 +39,36 @@ fn it_goes_on_to_all_and_is_decided_and_shown_once() {
         reached.push(told(&bench, "gateway"));
     }
     assert_eq!(reached, [TOLD_FIRST, 3 * TOLD_FIRST, CLUSTERS]);
-    assert_eq!(bench.reason("gateway"), format!("Promote: {CLUSTERS} clusters change at once"));
-    assert_eq!(bench.assignments.len(), CLUSTERS);
-    let promoted = bench.occurred.iter().filter(|occurrence| occurrence.message.contains("at once")).count();
-    assert_eq!(promoted, 1);
+    assert!(
+        bench.applications.is_empty() && bench.assignments.is_empty(),
+        "shown while they are about to report"
+    );
+    bench.now.monotonic += SHOWN_AFTER;
     bench.tick();
     let waits = format!("Hold: 0 of {CLUSTERS} clusters are available, {CLUSTERS} are offline");
     assert_eq!(bench.reason("gateway"), waits);
+    assert_eq!(bench.assignments.len(), CLUSTERS);
+    let promoted = bench.occurred.iter().filter(|occurrence| occurrence.message.contains("at once")).count();
+    assert_eq!(promoted, 1);
+}
+
+#[test]
+fn another_change_does_not_put_off_what_is_shown() {
+    let mut bench = begun();
+    let goes_on = |bench: &mut Bench| {
+        while bench.fleet.has_more() {
+            bench.handle(Event::More);
+        }
+    };
+    goes_on(&mut bench);
+    bench.now.monotonic += SHOWN_AFTER / 2;
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "debug"}})), None);
+    goes_on(&mut bench);
+    bench.tick();
+    assert!(bench.assignments.is_empty());
+    bench.now.monotonic += SHOWN_AFTER / 2;
+    bench.tick();
+    assert_eq!(bench.assignments.len(), CLUSTERS);
 }
 
 #[test]
@@ -74,6 +100,7 @@ fn what_happens_meanwhile_counts() {
         while bench.fleet.has_more() {
             bench.handle(Event::More);
         }
+        bench.now.monotonic += SHOWN_AFTER;
         bench.settle();
         assert_eq!(["gateway", "gateway level=debug"].map(|one| told(&bench, one)), expected, "{what}");
         assert!(bench.reason("gateway").starts_with(decision), "{what}: {}", bench.reason("gateway"));
