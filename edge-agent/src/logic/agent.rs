@@ -105,6 +105,18 @@ pub(super) struct Link {
     pub(super) awaited: Option<Verified<Head>>,
     /// Whether the hub was shown what is held: once is enough, however often a broker repeats the head.
     pub(super) shown: bool,
+    /// Until a head answers the challenge, hello is said again: on a connection that stays up a lost answer would
+    /// otherwise keep every change away.
+    pub(super) unanswered: Option<Unanswered>,
+}
+
+/// A hello that no head has answered yet.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// When it is said again, in monotonic time.
+    pub(super) at: Duration,
+    /// How long was waited for an answer last.
+    pub(super) waited: Duration,
 }
 
 /// Documents that were refused for one reason.
@@ -203,8 +215,9 @@ impl Agent {
         let transfer = self.link.nonce.and_then(|_| self.transfers.next_time(&self.needs()));
         let resend = self.link.nonce.and(self.outbox.resend_at);
         let outbox = self.outbox.flush_at.into_iter().chain(resend);
-        let times =
-            apps.chain(outage).chain(transfer).chain(outbox).chain(self.permit_at).chain([self.heartbeat_at]);
+        let hello = self.link.unanswered.as_ref().map(|hello| hello.at);
+        let waits = outage.into_iter().chain(transfer).chain(outbox).chain(self.permit_at).chain(hello);
+        let times = apps.chain(waits).chain([self.heartbeat_at]);
         times.filter(|at| *at > now).min().unwrap_or(Duration::MAX)
     }
 

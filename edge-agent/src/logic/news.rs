@@ -1,6 +1,8 @@
 //! What the hub says: heads, desired states, content, acknowledgements. Whatever is not believed changes nothing
 //! but the report.
 
+use std::time::Duration;
+
 use protocol::{
     documents::{Ack, AppState, Chunk, Desired, Head, Hello},
     freshness::{self, StaleHead},
@@ -12,7 +14,7 @@ use protocol::{
 };
 
 use super::{
-    agent::{Agent, Link},
+    agent::{Agent, Link, Unanswered},
     app::{App, Current, Named},
     entry::{Accepted, DesiredRow, Entry, Key, Refused, Row},
     event::Effect,
@@ -65,6 +67,21 @@ impl Agent {
     pub(super) fn connected(&mut self, now: Now, nonce: Nonce, effects: &mut Vec<Effect>) {
         self.link = Link { nonce: Some(nonce), ..Link::default() };
         self.transfers.reconnect(now.monotonic);
+        self.say_hello(now, nonce, report::RESEND, effects);
+        self.publish_report(now, effects);
+    }
+
+    /// Says hello again if no head has answered the last for too long: twice as long each time, up to a heartbeat's.
+    pub(super) fn repeat_hello(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let unanswered = self.link.unanswered.as_ref().filter(|hello| hello.at <= now.monotonic);
+        if let Some((hello, nonce)) = unanswered.zip(self.link.nonce) {
+            let wait = hello.waited.saturating_mul(2).min(self.identity.heartbeat.max(report::RESEND));
+            self.say_hello(now, nonce, wait, effects);
+        }
+    }
+
+    fn say_hello(&mut self, now: Now, nonce: Nonce, wait: Duration, effects: &mut Vec<Effect>) {
+        self.link.unanswered = Some(Unanswered { at: now.monotonic + wait, waited: wait });
         let hello = Hello {
             cluster: self.identity.cluster.clone(),
             journal: self.journal,
@@ -78,7 +95,6 @@ impl Agent {
             agent: self.identity.version.to_owned(),
         };
         effects.push(Effect::Publish { topic: Upward::Hello, bytes: self.sign(&hello) });
-        self.publish_report(now, effects);
     }
 
     pub(super) fn head_came(&mut self, now: Now, bytes: &[u8], effects: &mut Vec<Effect>) {
@@ -106,6 +122,7 @@ impl Agent {
             return self.alarm(now, "Root", text);
         }
         if head.nonce.is_some() {
+            self.link.unanswered = None;
             self.time.confirm(now, head.hub_time);
             effects.push(Effect::Record(vec![Entry::Put(Row::Clock(head.hub_time))]));
         }

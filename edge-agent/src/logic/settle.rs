@@ -29,6 +29,7 @@ impl Agent {
         self.take_steps(now, effects);
         self.finish_releases(effects);
         self.watch(effects);
+        self.repeat_hello(now, effects);
         self.note_reports(now);
         self.send_reports(now, effects);
     }

@@ -169,3 +169,36 @@ fn what_is_shown_survives_a_reboot() {
     let effects = hear(&mut agent, Downward::Head, head(&fleet, NEXT_LIFE, 0, &nothing, Some(NONCE)));
     assert_eq!(shown(&effects), [bytes.as_slice()]);
 }
+
+/// The answer may be lost, or altered, on a connection that stays up.
+#[test]
+fn hello_is_said_again_until_a_head_answers() {
+    let fleet = Fleet::new();
+    let (mut agent, _) = Agent::new(fleet.identity(), fleet.trust.clone(), JournalId::new([3; 16]));
+    let mut time = now();
+    agent.handle(time, Event::Connected { nonce: NONCE });
+    let hellos = |effects: &[Effect]| {
+        let is_hello = |effect: &&Effect| matches!(effect, Effect::Publish { topic: Upward::Hello, .. });
+        effects.iter().filter(is_hello).count()
+    };
+    let mut waits = Vec::new();
+    let mut said_at = time.monotonic;
+    while waits.len() < 10 {
+        time.monotonic = agent.next_time(time.monotonic);
+        if hellos(&agent.handle(time, Event::Tick)) > 0 {
+            waits.push((time.monotonic - said_at).as_secs());
+            said_at = time.monotonic;
+        }
+    }
+    let longest = fleet.identity().heartbeat.as_secs();
+    let doubled = (0..10).map(|times| (30 << times).min(longest));
+    assert_eq!(waits, doubled.collect::<Vec<_>>());
+    let bytes = desired(&fleet, 1, "info");
+    agent.handle(time, Event::Received { topic: Downward::Head, bytes: head(&fleet, LIFE, 1, &bytes, None) });
+    assert!(agent.link.unanswered.is_some(), "a head without a nonce answers nothing");
+    hear(&mut agent, Downward::Head, head(&fleet, LIFE, 1, &bytes, Some(NONCE)));
+    for _ in 0..100 {
+        time.monotonic = agent.next_time(time.monotonic);
+        assert_eq!(hellos(&agent.handle(time, Event::Tick)), 0, "it was answered");
+    }
+}
