@@ -5,7 +5,7 @@ mod difference;
 mod manifest;
 mod meaning;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, error, io::BufRead, rc::Rc, time::Duration};
 
 use protocol::{
     ids::{AppId, Digest},
@@ -14,12 +14,12 @@ use protocol::{
 use serde_json::Value;
 use tracing::debug;
 
-pub(crate) use self::manifest::PART_OF;
+pub use self::manifest::PART_OF;
 use self::meaning::failed;
 use crate::{
     boundary::{At, Boundaries},
     cluster::{Cluster, ClusterError, FieldConflict, Request, Response},
-    journal::{Journal, Packed},
+    journal::{Journal, JournalError, Packed},
     logic::{
         app,
         event::{Failure, FieldTaken, Foreseen, How, Inspection, Outcome, Parent, Remedy, Source, Step},
@@ -34,22 +34,45 @@ use crate::{
 /// gives a cluster by default.
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
+/// Where content is kept.
+pub trait Contents {
+    /// Content as it is read.
+    type Packed: BufRead;
+    /// Why it cannot be.
+    type Error: error::Error + 'static;
+
+    /// The content with this digest, if all of it is there.
+    ///
+    /// # Errors
+    /// When what is there cannot be read.
+    fn content(&self, target: &Digest) -> Result<Option<Self::Packed>, Self::Error>;
+}
+
+impl Contents for Rc<Journal> {
+    type Packed = Packed;
+    type Error = JournalError;
+
+    fn content(&self, target: &Digest) -> Result<Option<Packed>, JournalError> {
+        Journal::content(self, target)
+    }
+}
+
 /// Carries out steps on one cluster, with content from one journal.
-pub struct Executor<C> {
+pub struct Executor<C, K: Contents = Rc<Journal>> {
     cluster: C,
-    journal: Rc<Journal>,
+    contents: K,
     boundaries: Boundaries,
     /// Where the last object was read, and the release it belongs to: the next one is mostly behind it.
-    reader: RefCell<Option<(Digest, Reader<Packed>)>>,
+    reader: RefCell<Option<(Digest, Reader<K::Packed>)>>,
 }
 
 /// An end that needs no more requests.
 type Ended = Result<Outcome, Outcome>;
 
-impl<C: Cluster> Executor<C> {
-    /// Steps on `cluster`; manifests come from `journal`.
-    pub fn new(cluster: C, journal: Rc<Journal>, boundaries: Boundaries) -> Self {
-        Self { cluster, journal, boundaries, reader: RefCell::new(None) }
+impl<C: Cluster, K: Contents> Executor<C, K> {
+    /// Steps on `cluster`; manifests come from `contents`.
+    pub fn new(cluster: C, contents: K, boundaries: Boundaries) -> Self {
+        Self { cluster, contents, boundaries, reader: RefCell::new(None) }
     }
 
     /// Lets go of what only helps the next step: none follows soon.
@@ -188,7 +211,7 @@ impl<C: Cluster> Executor<C> {
 
     fn check(&self, release: &protocol::documents::Release) -> Outcome {
         // Whatever is wrong with content, the journal included, is mended by fetching it again.
-        match self.journal.content(&release.pack) {
+        match self.contents.content(&release.pack) {
             Ok(Some(packed)) => match pack::check(release, packed) {
                 Ok(()) => Outcome::ContentGood,
                 Err(error) => Outcome::ContentBad(report::chain(&error)),
@@ -273,11 +296,11 @@ impl<C: Cluster> Executor<C> {
         bytes.ok_or_else(|| meaning::internal(&"a new reader has passed nothing"))
     }
 
-    fn packed(&self, source: &Source) -> Result<Packed, Outcome> {
+    fn packed(&self, source: &Source) -> Result<K::Packed, Outcome> {
         let retry = |reason: &str, message: String| {
             Outcome::Failed(Failure { remedy: Remedy::Retry, reason: reason.to_owned(), message })
         };
-        let packed = self.journal.content(&source.pack());
+        let packed = self.contents.content(&source.pack());
         let packed = packed.map_err(|error| retry("JournalUnreadable", report::chain(&error)))?;
         packed.ok_or_else(|| retry("ContentMissing", "its content is being fetched again".to_owned()))
     }

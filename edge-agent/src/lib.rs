@@ -25,6 +25,6 @@ pub mod status;
 mod testing;
 mod tls;
 pub mod uplink;
-mod watches;
+pub mod watches;
 
 pub use run::{RunError, VERSION, run, run_apart};

@@ -68,7 +68,7 @@ impl Watches {
 
 /// What the agent is told of an event. An interruption mends itself; whether the API server is there at all has to be
 /// known.
-pub(crate) fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
+pub fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
     match event {
         WatchEvent::Listing => Some(Observation::Listing(kind)),
         WatchEvent::Synced => Some(Observation::Synced(kind)),

@@ -13,7 +13,7 @@ use crate::logic::{
 };
 
 /// Label of every object that belongs to an ApplySet (KEP-3659); watches select by it.
-pub(crate) const PART_OF: &str = "applyset.kubernetes.io/part-of";
+pub const PART_OF: &str = "applyset.kubernetes.io/part-of";
 
 /// Label of an ApplySet's parent: its id (KEP-3659).
 const ID: &str = "applyset.kubernetes.io/id";

@@ -41,7 +41,7 @@ impl Site {
             Entry::Chunk(ContentChunk { target, offset, total, bytes: bytes.to_vec() })
         };
         let chunks: Vec<Entry> = packed.chunks(16).enumerate().map(chunk).collect();
-        self.executor.journal.record(&chunks).unwrap();
+        self.executor.contents.record(&chunks).unwrap();
         Source { release, index: 0, values: Arc::new(BTreeMap::new()) }
     }
 
@@ -143,12 +143,12 @@ async fn content_that_is_not_there_or_not_right_is_not_applied() {
     let target = source.release.pack;
     let altered = ContentChunk { target, offset: 0, total: 4, bytes: b"junk".to_vec() };
     let entries = [Entry::DropContent(target), Entry::Chunk(altered)];
-    site.executor.journal.record(&entries).unwrap();
+    site.executor.contents.record(&entries).unwrap();
     for outcome in [site.executor.run(check.clone()).await, site.apply(&source, None, How::Normal).await] {
         assert!(matches!(outcome, Outcome::ContentBad(_)), "{outcome:?}");
     }
 
-    site.executor.journal.record(&[Entry::DropContent(target)]).unwrap();
+    site.executor.contents.record(&[Entry::DropContent(target)]).unwrap();
     let outcome = site.apply(&source, None, How::Normal).await;
     let missing = matches!(&outcome, Outcome::Failed(failure) if failure.reason == "ContentMissing");
     assert!(missing, "{outcome:?}");
