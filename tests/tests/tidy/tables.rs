@@ -91,6 +91,7 @@ pub(crate) const USES: &[(&str, &[&str])] = &[
     ("apimachinery", &[]),
     ("edge-agent", &["apimachinery", "protocol"]),
     ("edgefleet", &["apimachinery", "edge-agent", "fleet-broker", "protocol"]),
+    ("edgefleet-sim", &["apimachinery", "edge-agent", "edgefleet", "fleet-broker", "protocol"]),
     ("fleet-broker", &["apimachinery", "protocol"]),
     ("packaging", &[]),
     ("protocol", &[]),

@@ -1,0 +1,126 @@
+//! What can happen in a fleet, and how it is told.
+
+use std::{fmt, time::Duration};
+
+use edge_agent::cluster::sim::Output;
+use protocol::topics::{Downward, Upward};
+
+/// A rule that was broken.
+#[derive(Debug)]
+pub struct Violation {
+    /// When, since the beginning.
+    pub at: Duration,
+    /// What is wrong.
+    pub what: String,
+    /// What happened last where it is wrong.
+    pub last: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.last.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        write!(f, "{}: {}", instant(self.at), self.what)
+    }
+}
+
+/// What happens.
+#[derive(Debug)]
+pub(crate) enum What {
+    HubTick,
+    ToHub { site: usize, connection: u64, topic: Upward, bytes: Vec<u8> },
+    ToSite { site: usize, connection: u64, topic: Downward, bytes: Vec<u8> },
+    Timer { site: usize },
+    Kube { site: usize, output: Box<Output> },
+    Dial { site: usize },
+    Unnoticed { site: usize, connection: u64 },
+    Cut { site: usize },
+    Mended { site: usize },
+    Crash { site: usize },
+    Boot { site: usize },
+    Edit { site: usize },
+    Change,
+    HubEnds,
+    HubStarts,
+}
+
+impl What {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::HubTick => "hub-tick",
+            Self::ToHub { .. } => "to-hub",
+            Self::ToSite { .. } => "to-site",
+            Self::Timer { .. } => "timer",
+            Self::Kube { .. } => "kube",
+            Self::Dial { .. } => "dial",
+            Self::Unnoticed { .. } => "unnoticed",
+            Self::Cut { .. } => "cut",
+            Self::Mended { .. } => "mended",
+            Self::Crash { .. } => "crash",
+            Self::Boot { .. } => "boot",
+            Self::Edit { .. } => "edit",
+            Self::Change => "change",
+            Self::HubEnds => "hub-ends",
+            Self::HubStarts => "hub-starts",
+        }
+    }
+
+    pub(crate) fn site(&self) -> Option<usize> {
+        match self {
+            Self::ToHub { site, .. }
+            | Self::ToSite { site, .. }
+            | Self::Timer { site }
+            | Self::Kube { site, .. }
+            | Self::Dial { site }
+            | Self::Unnoticed { site, .. }
+            | Self::Cut { site }
+            | Self::Mended { site }
+            | Self::Crash { site }
+            | Self::Boot { site }
+            | Self::Edit { site } => Some(*site),
+            Self::HubTick | Self::Change | Self::HubEnds | Self::HubStarts => None,
+        }
+    }
+
+    pub(crate) fn said(&self) -> (String, &[u8]) {
+        match self {
+            Self::ToHub { topic, bytes, .. } => (format!("{topic:?}"), bytes),
+            Self::ToSite { topic, bytes, .. } => (format!("{topic:?}"), bytes),
+            Self::HubTick
+            | Self::Timer { .. }
+            | Self::Kube { .. }
+            | Self::Dial { .. }
+            | Self::Unnoticed { .. }
+            | Self::Cut { .. }
+            | Self::Mended { .. }
+            | Self::Crash { .. }
+            | Self::Boot { .. }
+            | Self::Edit { .. }
+            | Self::Change
+            | Self::HubEnds
+            | Self::HubStarts => (String::new(), &[]),
+        }
+    }
+}
+
+/// Something that happened, as it is remembered.
+pub(crate) struct Recent {
+    pub(crate) at: Duration,
+    pub(crate) name: &'static str,
+    pub(crate) site: Option<usize>,
+    pub(crate) len: usize,
+}
+
+impl Recent {
+    pub(crate) fn line(&self) -> String {
+        let site = self.site.map_or("the hub".to_owned(), |site| format!("tower-{site:06}"));
+        let bytes = if self.len > 0 { format!(" {} bytes", self.len) } else { String::new() };
+        format!("{} {site} {}{bytes}", instant(self.at), self.name)
+    }
+}
+
+/// A time of the simulation: `day 3, 04:05:06.789`.
+pub fn instant(at: Duration) -> String {
+    let seconds = at.as_secs();
+    let (day, hour, minute) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    format!("day {day}, {hour:02}:{minute:02}:{:02}.{:03}", seconds % 60, at.subsec_millis())
+}

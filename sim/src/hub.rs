@@ -1,0 +1,244 @@
+//! The hub: the production's fleet core, with a store in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet_broker::{
+    logic::fleet::{
+        Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, RestoreError, messages,
+    },
+    resources::AssignmentState,
+};
+use protocol::{
+    documents::Encoding,
+    ids::{AppId, ClusterId, Digest, Incarnation},
+    limits,
+    time::{Now, UnixSeconds},
+    topics::{Downward, Upward},
+};
+use serde_json::json;
+
+use crate::charter::{Charter, Published, START};
+
+/// How often the hub looks at the time, as its controller does.
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// What the hub sends.
+#[derive(Debug)]
+pub enum Sent {
+    /// A message to a cluster.
+    Message(ClusterId, Downward, Vec<u8>),
+    /// A connection is ended.
+    Kick(ClusterId),
+}
+
+/// How one application is on one cluster, as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it should run.
+    pub bundle: String,
+    /// How far it is.
+    pub state: AssignmentState,
+}
+
+/// A hub.
+pub struct Hub {
+    charter: Arc<Charter>,
+    fleet: Fleet,
+    store: BTreeMap<(DocumentKind, String), Vec<u8>>,
+    /// What operators wrote: a hub that starts reads it again.
+    clusters: BTreeMap<ClusterId, ClusterRecord>,
+    applications: BTreeMap<AppId, Application>,
+    contents: BTreeMap<Digest, Arc<[u8]>>,
+    connected: BTreeSet<ClusterId>,
+    /// When this process began.
+    started: Duration,
+    view: BTreeMap<(AppId, ClusterId), Seen>,
+    news: Vec<(AppId, ClusterId)>,
+}
+
+impl Hub {
+    /// A hub that begins, with all releases published.
+    ///
+    /// # Errors
+    /// Never: its store is empty.
+    pub fn new(charter: Arc<Charter>) -> Result<Self, RestoreError> {
+        let content = |published: &Published| (published.pack, Arc::clone(&published.packed));
+        let mut hub = Self {
+            fleet: fleet(&charter),
+            contents: charter.releases.iter().map(content).collect(),
+            charter,
+            store: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            applications: BTreeMap::new(),
+            connected: BTreeSet::new(),
+            started: Duration::ZERO,
+            view: BTreeMap::new(),
+            news: Vec::new(),
+        };
+        drop(hub.start(Duration::ZERO)?);
+        Ok(hub)
+    }
+
+    /// Registers a cluster that has joined.
+    pub fn register(&mut self, at: Duration, id: &ClusterId, key: protocol::keys::PublicKey) -> Vec<Sent> {
+        let record = ClusterRecord { accepted: true, ..ClusterRecord::default() };
+        self.clusters.insert(id.clone(), record.clone());
+        let registered = Event::Cluster(id.clone(), Some(record));
+        self.handle(at, vec![registered, Event::Enrolled(id.clone(), key)])
+    }
+
+    /// An operator has every cluster run a release.
+    pub fn place(&mut self, at: Duration, published: &Published) -> Vec<Sent> {
+        let generation = self.applications.get(&published.app).map_or(1, |before| before.generation + 1);
+        let spec = json!({"bundle": published.bundle, "placement": {"clusterSelector": {}}});
+        let spec = serde_json::from_value(spec).expect("it is an Application's");
+        let application = Application { spec, generation, approval: None };
+        self.applications.insert(published.app.clone(), application.clone());
+        self.handle(at, vec![Event::Application(published.app.clone(), Some(application))])
+    }
+
+    /// A cluster's connection is up.
+    pub fn connect(&mut self, at: Duration, id: &ClusterId) -> Vec<Sent> {
+        self.connected.insert(id.clone());
+        self.handle(at, vec![Event::Connected(id.clone())])
+    }
+
+    /// A cluster's connection is down.
+    pub fn disconnect(&mut self, at: Duration, id: &ClusterId) -> Vec<Sent> {
+        self.connected.remove(id);
+        self.handle(at, vec![Event::Gone(id.clone())])
+    }
+
+    /// A cluster says something.
+    pub fn hear(&mut self, at: Duration, id: &ClusterId, topic: Upward, bytes: Vec<u8>) -> Vec<Sent> {
+        let heard = self.fleet.hear(Event::Said(id.clone(), topic, bytes));
+        self.handle(at, vec![heard])
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, at: Duration) -> Vec<Sent> {
+        self.handle(at, vec![Event::Tick])
+    }
+
+    /// Whether the next tick changes something, however far away it is otherwise.
+    pub fn waits_for_tick(&self) -> bool {
+        self.fleet.holds_back()
+    }
+
+    /// How people see an application on a cluster.
+    pub fn seen(&self, app: &AppId, id: &ClusterId) -> Option<&Seen> {
+        self.view.get(&(app.clone(), id.clone()))
+    }
+
+    /// What people see otherwise than when this was last asked.
+    pub fn news(&mut self) -> Vec<(AppId, ClusterId)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Ends the process; all connections with it.
+    pub fn end(&mut self) {
+        self.connected.clear();
+    }
+
+    /// Starts it again from what it stored.
+    ///
+    /// # Errors
+    /// When it does not take up what it stored itself.
+    pub fn start(&mut self, at: Duration) -> Result<Vec<Sent>, RestoreError> {
+        self.started = at;
+        self.fleet = fleet(&self.charter);
+        for ((kind, key), bytes) in &self.store {
+            self.fleet.restore(*kind, key, bytes)?;
+        }
+        let bundle = |published: &Published| {
+            let record = BundleRecord { release: published.envelope.clone() };
+            Event::Bundle(published.app.tenant.clone(), published.bundle.clone(), Some(record))
+        };
+        let bundles = self.charter.releases.iter().map(bundle);
+        let clusters =
+            self.clusters.iter().map(|(id, record)| Event::Cluster(id.clone(), Some(record.clone())));
+        let applications =
+            self.applications.iter().map(|(id, one)| Event::Application(id.clone(), Some(one.clone())));
+        let events = bundles.chain(clusters).chain(applications).collect();
+        Ok(self.handle(at, events))
+    }
+
+    fn now(&self, at: Duration) -> Now {
+        Now { monotonic: at.saturating_sub(self.started), wall: wall(at) }
+    }
+
+    /// Handles what happens together as the controller does: store, then send, then show.
+    fn handle(&mut self, at: Duration, events: Vec<Event>) -> Vec<Sent> {
+        let now = self.now(at);
+        let mut sent = Vec::new();
+        let mut effects: Vec<Effect> =
+            events.into_iter().flat_map(|event| self.fleet.handle(now, event)).collect();
+        loop {
+            effects.extend(self.fleet.settle(now));
+            effects.extend(self.fleet.show());
+            let due = std::mem::take(&mut effects);
+            due.into_iter().for_each(|effect| self.carry_out(effect, &mut sent));
+            if self.fleet.has_more() {
+                effects = self.fleet.handle(now, Event::More);
+            } else if !self.fleet.has_to_show() {
+                return sent;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, sent: &mut Vec<Sent>) {
+        match effect {
+            Effect::Store(documents) => {
+                for document in documents {
+                    let key = (document.kind, document.key);
+                    match document.bytes {
+                        Some(bytes) => drop(self.store.insert(key, bytes)),
+                        None => drop(self.store.remove(&key)),
+                    }
+                }
+            }
+            Effect::Push(id, topic, bytes) => {
+                if self.connected.contains(&id) {
+                    sent.push(Sent::Message(id, topic, bytes));
+                }
+            }
+            Effect::SendContent { cluster, target, encoding, offset } => {
+                if self.connected.contains(&cluster) {
+                    for chunk in self.window(target, encoding, offset) {
+                        sent.push(Sent::Message(cluster.clone(), Downward::Blob, chunk));
+                    }
+                }
+            }
+            Effect::Kick(id) => sent.push(Sent::Kick(id)),
+            Effect::Assignment(app, id, Some(shown)) => {
+                let (_, status) = *shown;
+                self.news.push((app.clone(), id.clone()));
+                self.view.insert((app, id), Seen { bundle: status.bundle, state: status.state });
+            }
+            Effect::Assignment(app, id, None) => drop(self.view.remove(&(app, id))),
+            Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Occurred(_) => {}
+        }
+    }
+
+    fn window(&self, target: Digest, encoding: Encoding, offset: u64) -> Vec<Vec<u8>> {
+        let content: &[u8] = self.contents.get(&target).map_or(&[], |content| content);
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let to = content.len().min(from.saturating_add(limits::CHUNK_BYTES * limits::WINDOW_CHUNKS));
+        let chunks = messages::window(target, encoding, content.len() as u64, offset, &content[from..to]);
+        chunks.iter().map(|chunk| chunk.encode()).collect()
+    }
+}
+
+fn fleet(charter: &Charter) -> Fleet {
+    let incarnation = Incarnation::new(*b"the hub's life 1");
+    Fleet::new(charter.trust.clone(), Arc::clone(&charter.director), incarnation)
+}
+
+/// What a right clock says.
+pub fn wall(at: Duration) -> UnixSeconds {
+    START.plus(at.as_secs())
+}

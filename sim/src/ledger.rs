@@ -1,0 +1,141 @@
+//! What honest keys signed and what clusters were given: the simulator's own book, against which everything is checked.
+//! Nothing here asks the code that is checked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use edge_agent::{
+    cluster::Request,
+    logic::{app::PARENT_NAMESPACE, object::ObjectRef},
+};
+use protocol::{
+    ids::{ClusterId, Digest},
+    order::Order,
+};
+use serde_json::Value;
+
+use crate::{charter::Charter, site::Site};
+
+/// The book.
+pub struct Ledger {
+    charter: Arc<Charter>,
+    /// For each cluster, what was signed under which place.
+    signed: BTreeMap<(ClusterId, Order), Digest>,
+    /// The highest place that each site held.
+    held: Vec<Order>,
+}
+
+impl Ledger {
+    /// An empty book.
+    pub fn new(charter: Arc<Charter>, sites: usize) -> Self {
+        Self { charter, signed: BTreeMap::new(), held: vec![Order::default(); sites] }
+    }
+
+    /// A desired state was signed for a cluster: a place has one content, for ever.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn signed(&mut self, id: &ClusterId, order: Order, digest: Digest) -> Result<(), String> {
+        match self.signed.insert((id.clone(), order), digest) {
+            Some(before) if before != digest => Err(format!("{id} was told two things under {order:?}")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Looks at what a site holds: it was signed for it, and never goes back.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&mut self, number: usize, site: &Site) -> Result<(), String> {
+        let Some(desired) = site.agent.as_ref().and_then(|agent| agent.desired()) else { return Ok(()) };
+        let (order, digest) = (desired.order, desired.digest());
+        let held = &mut self.held[number];
+        if order < *held {
+            return Err(format!("{} went back from {held:?} to {order:?}", site.id));
+        }
+        if order == *held {
+            return Ok(());
+        }
+        *held = order;
+        match self.signed.get(&(site.id.clone(), order)) {
+            Some(signed) if *signed == digest => Ok(()),
+            Some(_) | None => Err(format!("{} holds what was never signed for it, under {order:?}", site.id)),
+        }
+    }
+
+    /// Looks at what an agent is about to ask of its cluster.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check_request(&self, site: &Site, request: &Request) -> Result<(), String> {
+        match request {
+            Request::Apply { object, body, dry_run: false, .. } if !is_own(object) => {
+                let released = self.charter.releases.iter().flat_map(|published| &published.objects);
+                let is_signed =
+                    released.into_iter().any(|(named, signed)| named == object && covers(body, signed));
+                is_signed
+                    .then_some(())
+                    .ok_or_else(|| format!("{} applies what nobody signed: {object}", site.id))
+            }
+            Request::Delete { object, .. } if !is_own(object) => {
+                let desired = site.agent.as_ref().and_then(|agent| agent.desired());
+                let releases = desired.iter().flat_map(|desired| &desired.releases);
+                let mut wanted = releases.filter_map(|release| self.charter.release(&release.release));
+                let is_wanted =
+                    wanted.any(|published| published.objects.iter().any(|(named, _)| named == object));
+                (!is_wanted)
+                    .then_some(())
+                    .ok_or_else(|| format!("{} deletes what is wanted: {object}", site.id))
+            }
+            Request::Apply { .. }
+            | Request::Delete { .. }
+            | Request::Get(_)
+            | Request::List { .. }
+            | Request::Version => Ok(()),
+        }
+    }
+
+    /// What is wrong with a site that should hold and run these releases, if anything is.
+    pub fn lacks(&self, site: &Site, releases: &[&Digest]) -> Option<String> {
+        let Some(agent) = &site.agent else { return Some(format!("the agent of {} does not run", site.id)) };
+        let told = |digest: &Digest| {
+            agent
+                .desired()
+                .is_some_and(|desired| desired.releases.iter().any(|release| release.release == *digest))
+        };
+        let untold = releases.iter().find(|digest| !told(digest));
+        if let Some(digest) = untold {
+            return Some(format!("{} was not told to run {}", site.id, digest.short()));
+        }
+        releases.iter().find_map(|digest| self.lacks_objects(site, digest))
+    }
+
+    /// What is missing of a release on a site's cluster, if anything is.
+    pub fn lacks_objects(&self, site: &Site, release: &Digest) -> Option<String> {
+        let objects = &self.charter.release(release)?.objects;
+        objects.iter().find_map(|(object, signed)| match site.object(object) {
+            None => Some(format!("{} lacks {object}", site.id)),
+            Some(live) if !covers(live, signed) => {
+                Some(format!("{} has another {object} than was signed", site.id))
+            }
+            Some(_) => None,
+        })
+    }
+}
+
+fn is_own(object: &ObjectRef) -> bool {
+    object.namespace.as_deref() == Some(PARENT_NAMESPACE)
+        || object.gvk.kind == "Namespace" && object.name == PARENT_NAMESPACE
+}
+
+/// Whether everything that `signed` says stands in `live`.
+fn covers(live: &Value, signed: &Value) -> bool {
+    match (live, signed) {
+        (Value::Object(live), Value::Object(signed)) => {
+            signed.iter().all(|(name, signed)| live.get(name).is_some_and(|live| covers(live, signed)))
+        }
+        (Value::Array(live), Value::Array(signed)) => {
+            live.len() == signed.len() && live.iter().zip(signed).all(|(live, signed)| covers(live, signed))
+        }
+        (live, signed) => live == signed,
+    }
+}

@@ -1,0 +1,178 @@
+//! Scenarios: files that people read and write. What is in a fleet, what goes wrong and how often, and how long it may
+//! take until all is well once nothing does.
+
+use std::{fmt, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::SignedDuration;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Those that come with the program, by name.
+const KNOWN: &[(&str, &str)] =
+    &[("calm", include_str!("../scenarios/calm.toml")), ("swarm", include_str!("../scenarios/swarm.toml"))];
+
+/// Most clusters: what a hub takes connections of is less.
+const CLUSTERS_MAX: usize = 200_000;
+
+/// A time as people write it: `90s`, `10m`, `8h`, `30d` (RFC 9557's extended durations, as jiff reads them).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let problem =
+            |why: &str| D::Error::custom(format!("{text:?} is no time such as \"90s\" or \"8h\": {why}"));
+        let signed: SignedDuration =
+            text.parse().map_err(|error: jiff::Error| problem(&error.to_string()))?;
+        Duration::try_from(signed).map(Self).map_err(|_| problem("it is negative"))
+    }
+}
+
+/// What is simulated.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// What it is about, in a sentence.
+    pub about: String,
+    /// How many clusters there are, unless the command says otherwise.
+    pub clusters: usize,
+    /// How many days things go on, unless the command says otherwise.
+    pub days: u32,
+    /// How often an operator changes what runs: one of the fleet's applications gets its other release.
+    pub change_every: Time,
+    /// Once nothing goes wrong any more, every cluster must have the newest state within this.
+    pub settles_within: Time,
+    /// What goes wrong. All of it is off where nothing is said.
+    #[serde(default)]
+    pub faults: Faults,
+    /// The way between hub and clusters.
+    #[serde(default)]
+    pub link: Link,
+}
+
+/// The way between hub and clusters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Link {
+    /// The shortest time that a message is on its way.
+    pub fastest: Time,
+    /// The longest.
+    pub slowest: Time,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { fastest: Time(Duration::from_millis(20)), slowest: Time(Duration::from_millis(200)) }
+    }
+}
+
+/// What goes wrong. Chances are in a million; times are means, for each cluster, between two.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Faults {
+    /// Messages that a broker drops.
+    pub lost: u32,
+    /// Messages that it delivers twice.
+    pub doubled: u32,
+    /// Messages that overtake, or are overtaken: late by up to a minute.
+    pub late: u32,
+    /// Messages that it delivers to another cluster too.
+    pub misdelivered: u32,
+    /// Messages of which it delivers an older one again.
+    pub replayed: u32,
+    /// Messages of which one bit is flipped.
+    pub flipped: u32,
+    /// Requests to which the API server does not answer in time.
+    pub unanswered: u32,
+    /// Requests that it refuses for being away.
+    pub refused: u32,
+    /// A link that is cut.
+    pub cut_every: Option<Time>,
+    /// For at most so long.
+    pub cut_for: Option<Time>,
+    /// Power that fails.
+    pub crash_every: Option<Time>,
+    /// For at most so long.
+    pub crash_for: Option<Time>,
+    /// Somebody who changes, or deletes, an object by hand.
+    pub edited_every: Option<Time>,
+    /// The hub, which ends and starts again from its store. For the whole fleet.
+    pub hub_ends_every: Option<Time>,
+}
+
+impl Scenario {
+    /// One that comes with the program, or a file.
+    ///
+    /// # Errors
+    /// When there is none, or what it says makes no sense.
+    pub fn read(name: &str) -> Result<Self> {
+        let known = KNOWN.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
+        let text = match known {
+            Some(text) => text,
+            None if Path::new(name).is_file() => {
+                std::fs::read_to_string(name).with_context(|| format!("read scenario {name}"))?
+            }
+            None => {
+                let names: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+                bail!("there is no scenario {name}: give a file, or one of {}", names.join(", "));
+            }
+        };
+        let scenario: Self = toml::from_str(&text).with_context(|| format!("scenario {name}"))?;
+        scenario.check().with_context(|| format!("scenario {name}"))?;
+        Ok(scenario)
+    }
+
+    /// Whether what it says makes sense.
+    ///
+    /// # Errors
+    /// What does not, and what to write instead.
+    pub fn check(&self) -> Result<()> {
+        ensure!((1..=CLUSTERS_MAX).contains(&self.clusters), "clusters: give 1 to {CLUSTERS_MAX}");
+        ensure!(self.days >= 1, "days: give at least 1");
+        ensure!(self.link.fastest <= self.link.slowest, "link.fastest: it is slower than link.slowest");
+        ensure!(!self.change_every.0.is_zero(), "change-every: give more than nothing");
+        let faults = &self.faults;
+        for (name, every) in [
+            ("cut-every", faults.cut_every),
+            ("crash-every", faults.crash_every),
+            ("edited-every", faults.edited_every),
+            ("hub-ends-every", faults.hub_ends_every),
+        ] {
+            let is_often = every.is_some_and(|every| every.0 < Duration::from_secs(1));
+            ensure!(!is_often, "faults.{name}: give at least 1s");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_come_with_it_are_read_and_mistakes_are_named() {
+        for (name, _) in KNOWN {
+            Scenario::read(name).unwrap();
+        }
+        let base = "about = 'x'\nclusters = 3\ndays = 1\nchange-every = '1h'\nsettles-within = '1h'\n";
+        for (more, part) in [
+            ("[faults]\nlots = 1\n", "unknown field `lots`"),
+            ("[faults]\ncut-every = '-1h'\n", "it is negative"),
+            ("[faults]\ncut-every = 'soon'\n", "\"soon\" is no time"),
+            ("[link]\nfastest = '2s'\nslowest = '1s'\n", "link.fastest"),
+            ("[faults]\ncrash-every = '1ms'\n", "faults.crash-every"),
+        ] {
+            let read = toml::from_str::<Scenario>(&format!("{base}{more}")).map_err(anyhow::Error::from);
+            let problem = read.and_then(|scenario| scenario.check()).unwrap_err().to_string();
+            assert!(problem.contains(part), "{problem}");
+        }
+        assert!(Scenario::read("storm").unwrap_err().to_string().contains("calm, swarm"));
+    }
+}

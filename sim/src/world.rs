@@ -1,0 +1,538 @@
+//! The fleet in virtual time: what happens, in which order, and what is checked after each thing that does.
+
+use std::{collections::VecDeque, io::Write, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use edge_agent::cluster::{Request, sim::Settings};
+use fleet_broker::resources::AssignmentState;
+use protocol::{
+    documents::Desired,
+    ids::{ClusterId, Digest, Hasher},
+    topics::{Downward, Upward},
+};
+
+use crate::{
+    chance::Chance,
+    charter::{Charter, TENANT},
+    happening::{Recent, Violation, What},
+    hub::{Hub, Sent, TICK},
+    ledger::Ledger,
+    report::Report,
+    scenario::{Faults, Scenario},
+    site::{Caused, Site},
+};
+
+mod trouble;
+mod wire;
+
+/// How long a hub whose clusters say nothing goes without looking at the time.
+const IDLE_TICK: Duration = Duration::from_secs(60);
+
+/// How long a message that is late is late, at most.
+const LATE: Duration = Duration::from_secs(60);
+
+/// How long an agent waits before it connects again, at most.
+const REDIAL: Duration = Duration::from_secs(30);
+
+/// How long a hub takes to notice that a connection is dead, at most: one and a half keepalives.
+const UNNOTICED: Duration = Duration::from_secs(900);
+
+/// How long a hub that ended stays away, at most.
+const HUB_AWAY: Duration = Duration::from_secs(120);
+
+/// Messages to a cluster that a hostile broker remembers.
+const REMEMBERED: usize = 8;
+
+/// Events that are shown when something is wrong.
+const SHOWN: usize = 24;
+
+/// Events that are remembered, to show those of one cluster.
+const RECENT: usize = 1 << 14;
+
+/// At the end nothing may be applied for so long.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Decides everything that the scenario leaves open.
+    pub seed: u64,
+}
+
+/// The way between the hub and one site.
+#[derive(Debug, Default)]
+struct Link {
+    cut: bool,
+    /// Which connection the hub takes for the site's.
+    hub_side: Option<u64>,
+    /// Messages to the site, for a broker that repeats them.
+    remembered: VecDeque<(Downward, Vec<u8>)>,
+    /// When the last message that was not late arrives, up and down: a connection keeps the order.
+    last_up: Duration,
+    last_down: Duration,
+}
+
+/// What an operator decided about an application.
+struct Placed {
+    release: usize,
+    at: Duration,
+    /// Which sites run it, as people see it.
+    reached: Vec<bool>,
+}
+
+/// The fleet.
+pub struct World<'a> {
+    plan: Plan,
+    charter: Arc<Charter>,
+    chance: Chance,
+    faults: Faults,
+    now: Duration,
+    end: Duration,
+    queue: crate::queue::Queue<What>,
+    hub: Hub,
+    hub_up: bool,
+    hub_tick: Duration,
+    sites: Vec<Site>,
+    links: Vec<Link>,
+    connections: u64,
+    ledger: Ledger,
+    placed: Vec<Option<Placed>>,
+    edited: Vec<bool>,
+    recent: VecDeque<Recent>,
+    trace: Hasher,
+    written: Option<&'a mut dyn Write>,
+    applied_late: u64,
+    report: Report,
+}
+
+impl<'a> World<'a> {
+    /// A fleet whose clusters have joined. Events are written to `trace`, if it is given.
+    ///
+    /// # Errors
+    /// When the fleet cannot be made.
+    pub fn new(plan: Plan, trace: Option<&'a mut dyn Write>) -> Result<Self> {
+        let charter = Arc::new(Charter::new()?);
+        let mut chance = Chance::new(plan.seed);
+        let scenario = &plan.scenario;
+        let settings = Arc::new(Settings { seed: plan.seed, start: 1_800_000_000, ..Settings::default() });
+        let site = |number| Site::new(number, &charter, Arc::clone(&settings), chance.split());
+        let sites: Vec<Site> = (0..scenario.clusters).map(site).collect();
+        let end = Duration::from_secs(u64::from(scenario.days) * 24 * 60 * 60);
+        let applications = charter.releases.len() / 2;
+        let mut world = Self {
+            hub: Hub::new(Arc::clone(&charter)).context("start the hub")?,
+            ledger: Ledger::new(Arc::clone(&charter), sites.len()),
+            links: sites.iter().map(|_| Link::default()).collect(),
+            edited: vec![false; sites.len()],
+            faults: scenario.faults.clone(),
+            placed: (0..applications).map(|_| None).collect(),
+            charter,
+            chance,
+            now: Duration::ZERO,
+            end,
+            queue: crate::queue::Queue::default(),
+            hub_up: true,
+            hub_tick: Duration::MAX,
+            sites,
+            connections: 0,
+            recent: VecDeque::with_capacity(RECENT),
+            trace: Hasher::new(),
+            written: trace,
+            applied_late: 0,
+            report: Report::default(),
+            plan,
+        };
+        world.begin();
+        Ok(world)
+    }
+
+    fn begin(&mut self) {
+        for number in 0..self.sites.len() {
+            let (id, key) = (self.sites[number].id.clone(), self.sites[number].key());
+            drop(self.hub.register(Duration::ZERO, &id, key));
+            let boot = self.chance.between(Duration::ZERO, REDIAL);
+            self.queue.push(boot, What::Boot { site: number });
+            for (every, what) in [
+                (self.faults.cut_every, What::Cut { site: number }),
+                (self.faults.crash_every, What::Crash { site: number }),
+                (self.faults.edited_every, What::Edit { site: number }),
+            ] {
+                self.fault_later(every.map(|every| every.0), what);
+            }
+        }
+        self.fault_later(self.faults.hub_ends_every.map(|every| every.0), What::HubEnds);
+        self.queue.push(REDIAL * 2, What::Change);
+        self.hub_tick_by(TICK);
+    }
+
+    /// Runs to the end. `progress` is told the time now and then.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn run(mut self, mut progress: impl FnMut(Duration, Duration)) -> Result<Report, Box<Violation>> {
+        let settled = self.end + self.plan.scenario.settles_within.0;
+        let mut calm = false;
+        while let Some((at, what)) = self.queue.pop() {
+            if at > self.end && !calm {
+                calm = true;
+                self.now = self.end;
+                self.calm_down();
+            }
+            if at > settled {
+                break;
+            }
+            self.now = at;
+            self.report.events += 1;
+            if self.report.events.is_multiple_of(4096) {
+                progress(at, settled);
+            }
+            self.note(&what);
+            let site = what.site();
+            self.happens(what).map_err(|what| self.violation(what, site))?;
+        }
+        self.now = settled;
+        self.check_end()?;
+        self.report.simulated = settled;
+        self.report.clusters = self.sites.len();
+        self.report.syncs = self.sites.iter().map(|site| site.disk.syncs()).sum();
+        self.report.starts = self.sites.iter().map(|site| u64::from(site.starts)).sum();
+        self.report.trace = self.trace.finish();
+        Ok(self.report)
+    }
+
+    fn violation(&self, what: String, site: Option<usize>) -> Box<Violation> {
+        let of = |recent: &&Recent| site.is_none() || recent.site == site || recent.site.is_none();
+        let mut last: Vec<String> =
+            self.recent.iter().rev().filter(of).take(SHOWN).map(Recent::line).collect();
+        last.reverse();
+        Box::new(Violation { at: self.now, what, last })
+    }
+
+    fn note(&mut self, what: &What) {
+        let (said, bytes) = what.said();
+        let (name, site) = (what.name(), what.site());
+        self.trace.update(&self.now.as_nanos().to_be_bytes());
+        self.trace.update(name.as_bytes());
+        self.trace.update(&site.unwrap_or(usize::MAX).to_be_bytes());
+        self.trace.update(bytes);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        let recent = Recent { at: self.now, name, site, len: bytes.len() };
+        if let Some(written) = &mut self.written {
+            // Whoever reads the trace may have gone; the run goes on.
+            let _written = writeln!(written, "{} {said} {}", recent.line(), Digest::of(bytes).short());
+        }
+        self.recent.push_back(recent);
+    }
+
+    /// Nothing goes wrong any more, and what is broken is mended.
+    fn calm_down(&mut self) {
+        self.faults = Faults::default();
+        if !self.hub_up {
+            self.queue.push(self.now, What::HubStarts);
+        }
+        for site in 0..self.sites.len() {
+            self.queue.push(self.now, What::Mended { site });
+            self.queue.push(self.now, What::Boot { site });
+        }
+    }
+
+    fn happens(&mut self, what: What) -> Result<(), String> {
+        match what {
+            What::HubTick => self.hub_ticks(),
+            What::ToHub { site, connection, topic, bytes } => self.hub_hears(site, connection, topic, bytes),
+            What::ToSite { site, connection, topic, bytes } => {
+                if self.sites[site].connection != Some(connection) {
+                    return Ok(());
+                }
+                let caused = self.sites[site].received(self.now, topic, bytes);
+                self.follow(site, caused)
+            }
+            What::Timer { site } => {
+                if self.sites[site].timer != self.now {
+                    return Ok(());
+                }
+                self.sites[site].timer = Duration::MAX;
+                let caused = self.sites[site].tick(self.now);
+                self.follow(site, caused)
+            }
+            What::Kube { site, output } => {
+                let caused = self.sites[site].kube(self.now, *output);
+                self.follow(site, caused)
+            }
+            What::Dial { site } => self.dial(site),
+            What::Unnoticed { site, connection } => {
+                if self.links[site].hub_side != Some(connection) {
+                    return Ok(());
+                }
+                self.links[site].hub_side = None;
+                let sent = self.hub.disconnect(self.now, &self.sites[site].id);
+                self.sends(sent)
+            }
+            What::Cut { site } => self.cut(site),
+            What::Mended { site } => {
+                self.links[site].cut = false;
+                self.redial(site);
+                Ok(())
+            }
+            What::Crash { site } => self.crash(site),
+            What::Boot { site } => self.boot(site),
+            What::Edit { site } => self.edit(site),
+            What::Change => self.change(),
+            What::HubEnds => {
+                self.hub_ends();
+                Ok(())
+            }
+            What::HubStarts => {
+                self.hub_up = true;
+                let sent =
+                    self.hub.start(self.now).map_err(|error| format!("the hub does not start: {error}"))?;
+                self.sends(sent)
+            }
+        }
+    }
+
+    fn hub_ticks(&mut self) -> Result<(), String> {
+        if self.hub_tick != self.now || !self.hub_up {
+            return Ok(());
+        }
+        self.hub_tick = Duration::MAX;
+        let sent = self.hub.tick(self.now);
+        self.carry(sent)?;
+        let next = if self.hub.waits_for_tick() { TICK } else { IDLE_TICK };
+        self.hub_tick_by(next);
+        Ok(())
+    }
+
+    fn hub_tick_by(&mut self, within: Duration) {
+        let at = self.now + within;
+        if at < self.hub_tick {
+            self.hub_tick = at;
+            self.queue.push(at, What::HubTick);
+        }
+    }
+
+    fn hub_hears(
+        &mut self,
+        site: usize,
+        connection: u64,
+        topic: Upward,
+        bytes: Vec<u8>,
+    ) -> Result<(), String> {
+        if !self.hub_up || self.links[site].hub_side != Some(connection) {
+            return Ok(());
+        }
+        let id = self.sites[site].id.clone();
+        let sent = self.hub.hear(self.now, &id, topic, bytes);
+        self.sends(sent)
+    }
+
+    /// What the hub sends goes its way; what it left for later comes with the next tick.
+    fn sends(&mut self, sent: Vec<Sent>) -> Result<(), String> {
+        self.hub_tick_by(TICK);
+        self.carry(sent)
+    }
+
+    /// What the hub sends goes its way; what people see by now is looked at.
+    fn carry(&mut self, sent: Vec<Sent>) -> Result<(), String> {
+        for one in sent {
+            match one {
+                Sent::Kick(id) => {
+                    let site = self.number(&id)?;
+                    self.links[site].hub_side = None;
+                    let gone = self.hub.disconnect(self.now, &id);
+                    self.carry(gone)?;
+                    self.lose_connection(site)?;
+                }
+                Sent::Message(id, topic, bytes) => {
+                    let site = self.number(&id)?;
+                    if topic == Downward::Desired {
+                        let desired = self.charter.trust.director::<Desired>(&id, &bytes);
+                        let desired = desired
+                            .map_err(|error| format!("the hub sends {id} what is not valid: {error}"))?;
+                        self.ledger.signed(&id, desired.order, desired.digest())?;
+                    }
+                    if let Some(connection) = self.links[site].hub_side {
+                        self.report.down.count(bytes.len());
+                        self.deliver_down(site, connection, topic, bytes);
+                    }
+                }
+            }
+        }
+        self.look_at_news()
+    }
+
+    fn look_at_news(&mut self) -> Result<(), String> {
+        for (app, id) in self.hub.news() {
+            let Some(seen) = self.hub.seen(&app, &id).filter(|seen| seen.state == AssignmentState::Updated)
+            else {
+                continue;
+            };
+            let site = self.number(&id)?;
+            let released = &self.charter.releases;
+            let Some(release) = released.iter().position(|one| one.bundle == seen.bundle) else { continue };
+            if !self.edited[site]
+                && let Some(problem) = self.ledger.lacks_objects(&self.sites[site], &released[release].digest)
+            {
+                return Err(format!("people see that {id} runs {}, but {problem}", seen.bundle));
+            }
+            if let Some(placed) = self.placed[release / 2].as_mut().filter(|placed| placed.release == release)
+                && !std::mem::replace(&mut placed.reached[site], true)
+            {
+                self.report.converged.push(self.now - placed.at);
+            }
+        }
+        Ok(())
+    }
+
+    fn number(&self, id: &ClusterId) -> Result<usize, String> {
+        let number = id.as_str().strip_prefix("tower-").and_then(|number| number.parse().ok());
+        number.filter(|number| *number < self.sites.len()).ok_or_else(|| format!("there is no cluster {id}"))
+    }
+
+    /// What comes of something at a site, and what its agent asks of its cluster; then what it holds is looked at.
+    fn follow(&mut self, number: usize, caused: Vec<Caused>) -> Result<(), String> {
+        let mut caused = VecDeque::from(caused);
+        loop {
+            while let Some(one) = caused.pop_front() {
+                match one {
+                    Caused::Later(delay, output) => {
+                        self.queue.push(self.now + delay, What::Kube { site: number, output });
+                    }
+                    Caused::Said(topic, bytes) => {
+                        if let Some(connection) = self.sites[number].connection {
+                            self.report.up.count(bytes.len());
+                            self.deliver_up(number, connection, topic, bytes);
+                        }
+                    }
+                }
+            }
+            let requests = self.sites[number].requests();
+            if requests.is_empty() {
+                break;
+            }
+            for (id, request) in requests {
+                self.ledger.check_request(&self.sites[number], &request)?;
+                self.report.requests += 1;
+                let late = self.now + QUIET > self.end + self.plan.scenario.settles_within.0;
+                self.applied_late +=
+                    u64::from(late && matches!(request, Request::Apply { dry_run: false, .. }));
+                let hindrance = self.hindrance();
+                caused.extend(self.sites[number].ask(self.now, id, request, hindrance));
+            }
+        }
+        self.ledger.check(number, &self.sites[number])?;
+        if let Some(at) = self.sites[number].next_time()
+            && at < self.sites[number].timer
+        {
+            self.sites[number].timer = at;
+            self.queue.push(at, What::Timer { site: number });
+        }
+        Ok(())
+    }
+
+    fn redial(&mut self, site: usize) {
+        let at = self.now + self.chance.between(Duration::from_secs(1), REDIAL);
+        self.queue.push(at, What::Dial { site });
+    }
+
+    fn dial(&mut self, site: usize) -> Result<(), String> {
+        let is_ready = self.sites[site].agent.is_some() && !self.links[site].cut;
+        if !is_ready || self.sites[site].connection.is_some() {
+            return Ok(());
+        }
+        if !self.hub_up {
+            self.redial(site);
+            return Ok(());
+        }
+        self.connections += 1;
+        let id = self.sites[site].id.clone();
+        // A connection that the hub took for alive is replaced.
+        if self.links[site].hub_side.replace(self.connections).is_some() {
+            let sent = self.hub.disconnect(self.now, &id);
+            self.sends(sent)?;
+        }
+        self.sites[site].connection = Some(self.connections);
+        let sent = self.hub.connect(self.now, &id);
+        self.sends(sent)?;
+        let caused = self.sites[site].connected(self.now);
+        self.follow(site, caused)
+    }
+
+    /// The site learns that its connection is gone; the hub may not.
+    fn lose_connection(&mut self, site: usize) -> Result<(), String> {
+        if self.sites[site].connection.take().is_none() {
+            return Ok(());
+        }
+        let caused = self.sites[site].disconnected(self.now);
+        self.redial(site);
+        self.follow(site, caused)
+    }
+
+    fn boot(&mut self, site: usize) -> Result<(), String> {
+        if self.sites[site].agent.is_some() {
+            return Ok(());
+        }
+        let id = self.sites[site].id.clone();
+        let started = self.sites[site].start(self.now);
+        let caused = started.map_err(|problem| format!("{id} does not start from its journal: {problem}"))?;
+        self.redial(site);
+        self.follow(site, caused)
+    }
+
+    /// An operator moves an application to its other release.
+    fn change(&mut self) -> Result<(), String> {
+        if self.now < self.end {
+            self.fault_later(Some(self.plan.scenario.change_every.0), What::Change);
+        }
+        if !self.hub_up || self.now >= self.end {
+            return Ok(());
+        }
+        let application = usize::try_from(self.chance.below(self.placed.len() as u64)).unwrap_or_default();
+        let release = match &self.placed[application] {
+            Some(placed) if placed.release == 2 * application => 2 * application + 1,
+            Some(_) | None => 2 * application,
+        };
+        self.report.changes += 1;
+        let reached = vec![false; self.sites.len()];
+        self.placed[application] = Some(Placed { release, at: self.now, reached });
+        let charter = Arc::clone(&self.charter);
+        let sent = self.hub.place(self.now, &charter.releases[release]);
+        self.sends(sent)
+    }
+
+    /// All is well: each cluster runs what was placed last, people see that, and nothing is applied any more.
+    fn check_end(&self) -> Result<(), Box<Violation>> {
+        let placed: Vec<&Placed> = self.placed.iter().flatten().collect();
+        let released = |placed: &&Placed| &self.charter.releases[placed.release];
+        let digests: Vec<&Digest> = placed.iter().map(|placed| &released(placed).digest).collect();
+        for (number, site) in self.sites.iter().enumerate() {
+            let within = format!("{:?} after the last fault", self.plan.scenario.settles_within.0);
+            if let Some(problem) = self.ledger.lacks(site, &digests) {
+                return Err(self.violation(format!("{problem}, {within}"), Some(number)));
+            }
+            for placed in &placed {
+                let published = released(placed);
+                let seen = self.hub.seen(&published.app, &site.id);
+                let is_seen = seen.is_some_and(|seen| {
+                    seen.bundle == published.bundle && seen.state == AssignmentState::Updated
+                });
+                if !is_seen {
+                    let what = format!("people see {seen:?} of {} on {}, {within}", published.app, site.id);
+                    return Err(self.violation(what, Some(number)));
+                }
+            }
+        }
+        if self.applied_late > 0 {
+            let what = format!(
+                "{} objects in namespace {TENANT} or beside are applied in the last {QUIET:?}, though nothing changed",
+                self.applied_late
+            );
+            return Err(self.violation(what, None));
+        }
+        Ok(())
+    }
+}

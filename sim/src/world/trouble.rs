@@ -1,0 +1,119 @@
+//! What goes wrong, and when the next does.
+
+use std::time::Duration;
+
+use edge_agent::cluster::sim::Action;
+use serde_json::json;
+
+use super::{HUB_AWAY, LATE, UNNOTICED, What, World};
+use crate::site::Hindrance;
+
+impl World<'_> {
+    pub(super) fn fault_later(&mut self, every: Option<Duration>, what: What) {
+        if let Some(every) = every {
+            let at = self.now + self.chance.until_next(every);
+            self.queue.push(at, what);
+        }
+    }
+
+    pub(super) fn fault_for(&mut self, longest: Option<Duration>, what: What) {
+        let at = self.now + self.chance.between(Duration::from_secs(1), longest.unwrap_or(LATE));
+        self.queue.push(at, what);
+    }
+
+    pub(super) fn hindrance(&mut self) -> Option<Hindrance> {
+        if self.chance.happens(self.faults.refused) {
+            self.report.fault("requests refused");
+            return Some(Hindrance::Refused);
+        }
+        if self.chance.happens(self.faults.unanswered) {
+            self.report.fault("requests unanswered");
+            return Some(Hindrance::Unanswered);
+        }
+        None
+    }
+
+    pub(super) fn unnoticed(&mut self, site: usize) {
+        if let Some(connection) = self.links[site].hub_side {
+            let at = self.now + self.chance.between(Duration::ZERO, UNNOTICED);
+            self.queue.push(at, What::Unnoticed { site, connection });
+        }
+    }
+
+    pub(super) fn cut(&mut self, site: usize) -> Result<(), String> {
+        let Some(every) = self.faults.cut_every else { return Ok(()) };
+        self.report.fault("links cut");
+        self.links[site].cut = true;
+        self.unnoticed(site);
+        self.fault_for(self.faults.cut_for.map(|longest| longest.0), What::Mended { site });
+        self.fault_later(Some(every.0), What::Cut { site });
+        self.lose_connection(site)
+    }
+
+    pub(super) fn crash(&mut self, site: usize) -> Result<(), String> {
+        let Some(every) = self.faults.crash_every else { return Ok(()) };
+        self.fault_later(Some(every.0), What::Crash { site });
+        if self.sites[site].agent.is_none() {
+            return Ok(());
+        }
+        self.report.fault("agents whose power failed");
+        self.unnoticed(site);
+        self.sites[site].crash(self.now);
+        self.fault_for(self.faults.crash_for.map(|longest| longest.0), What::Boot { site });
+        Ok(())
+    }
+
+    /// Somebody changes an object of what runs there, or deletes it.
+    pub(super) fn edit(&mut self, site: usize) -> Result<(), String> {
+        let Some(every) = self.faults.edited_every else { return Ok(()) };
+        self.fault_later(Some(every.0), What::Edit { site });
+        let placed: Vec<usize> = self.placed.iter().flatten().map(|placed| placed.release).collect();
+        let objects: Vec<_> =
+            placed.iter().flat_map(|release| &self.charter.releases[*release].objects).collect();
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let index = usize::try_from(self.chance.below(objects.len() as u64)).unwrap_or_default();
+        let object = objects[index].0.clone();
+        if self.sites[site].object(&object).is_none() {
+            return Ok(());
+        }
+        self.edited[site] = true;
+        let action = match self.chance.below(2) {
+            0 => {
+                self.report.fault("objects deleted by hand");
+                Action::Delete
+            }
+            _ => {
+                self.report.fault("objects changed by hand");
+                match object.gvk.kind.as_str() {
+                    "ConfigMap" => Action::Merge(json!({"data": {"level": "debug"}})),
+                    _ => Action::Merge(json!({"spec": {"replicas": 3}})),
+                }
+            }
+        };
+        let caused = self.sites[site].edit(self.now, object, action);
+        self.follow(site, caused)
+    }
+
+    pub(super) fn hub_ends(&mut self) {
+        let Some(every) = self.faults.hub_ends_every else { return };
+        self.fault_later(Some(every.0), What::HubEnds);
+        if !self.hub_up {
+            return;
+        }
+        self.report.fault("hubs that ended");
+        self.hub_up = false;
+        self.hub.end();
+        for site in 0..self.sites.len() {
+            self.links[site].hub_side = None;
+            // Nothing else happens at the site until it dials again, so nothing of it can be wrong.
+            if self.sites[site].connection.take().is_some() {
+                let caused = self.sites[site].disconnected(self.now);
+                drop(caused);
+                self.redial(site);
+            }
+        }
+        self.fault_for(Some(HUB_AWAY), What::HubStarts);
+    }
+}

@@ -1,0 +1,82 @@
+//! Small fleets in which everything goes wrong: no rule is broken, and the same seed is the same run.
+
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
+
+use edge_agent::cluster::Request;
+use edgefleet_sim::{
+    chance::Chance,
+    charter::Charter,
+    ledger::Ledger,
+    report::Report,
+    scenario::Scenario,
+    site::Site,
+    world::{Plan, World},
+};
+use protocol::{ids::Digest, order::Order};
+use serde_json::json;
+
+/// Clusters of each fleet.
+const CLUSTERS: usize = 8;
+
+/// Seeds that are run.
+const SEEDS: Range<u64> = 1..13;
+
+fn run(name: &str, seed: u64, days: u32) -> Report {
+    let scenario =
+        Scenario { clusters: CLUSTERS, days, ..Scenario::read(name).expect("it comes with the program") };
+    let world = World::new(Plan { scenario, seed }, None).expect("the fleet is made");
+    world.run(|_, _| ()).unwrap_or_else(|violation| {
+        panic!("{violation}\nedgefleet-sim run --scenario {name} --seed {seed} --clusters {CLUSTERS} --days {days}")
+    })
+}
+
+#[test]
+fn no_rule_is_broken() {
+    let mut faults = BTreeSet::new();
+    for seed in SEEDS {
+        faults.extend(run("swarm", seed, 1).faults.into_keys());
+    }
+    println!("seeds {SEEDS:?}, {CLUSTERS} clusters each; what went wrong: {faults:?}");
+    assert_eq!(faults.len(), 13, "not every fault happened");
+}
+
+/// Seed 7 cut an agent off from every change while its connection was up: the one answer to its hello was altered.
+#[test]
+fn what_was_found_once_stays_mended() {
+    run("swarm", 7, 2);
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    assert_eq!(run("swarm", 7, 1), run("swarm", 7, 1));
+    assert_ne!(run("swarm", 7, 1).trace, run("swarm", 8, 1).trace);
+}
+
+/// Where nothing goes wrong every cluster follows every change, within a minute.
+#[test]
+fn a_calm_fleet_follows_at_once() {
+    let report = run("calm", 3, 3);
+    assert!(report.changes > 0 && report.faults.is_empty());
+    assert_eq!(report.converged.len() as u64, report.changes * CLUSTERS as u64);
+    assert!(report.converged.iter().all(|time| time.as_secs() < 60), "{:?}", report.converged);
+}
+
+/// What the book is there for.
+#[test]
+fn the_ledger_knows_what_nobody_signed() {
+    let charter = Arc::new(Charter::new().unwrap());
+    let mut ledger = Ledger::new(Arc::clone(&charter), 1);
+    let chance = Chance::new(1);
+    let site = Site::new(0, &charter, Arc::default(), chance);
+    let (object, signed) = charter.releases[0].objects[0].clone();
+    let apply = |body| Request::Apply { object: object.clone(), body, force: false, dry_run: false };
+    ledger.check_request(&site, &apply(signed.clone())).unwrap();
+    let mut altered = signed;
+    altered["data"]["level"] = json!("trace");
+    let problem = ledger.check_request(&site, &apply(altered)).unwrap_err();
+    assert!(problem.contains("applies what nobody signed"), "{problem}");
+    ledger.signed(&site.id, Order::default(), Digest::of(b"one")).unwrap();
+    ledger.signed(&site.id, Order::default(), Digest::of(b"one")).unwrap();
+    let problem = ledger.signed(&site.id, Order::default(), Digest::of(b"other")).unwrap_err();
+    assert!(problem.contains("was told two things"), "{problem}");
+}
