@@ -1,5 +1,5 @@
 //! What honest keys signed and what clusters were given: the simulator's own book, against which everything is checked.
-//! Nothing here asks the code that is checked.
+//! What an agent holds is asked of it; whether it may is not.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,14 +20,14 @@ pub struct Ledger {
     charter: Arc<Charter>,
     /// For each cluster, what was signed under which place.
     signed: BTreeMap<(ClusterId, Order), Digest>,
-    /// The highest place that each site held.
-    held: Vec<Order>,
+    /// What each site held last, under which place.
+    held: Vec<Option<(Order, Digest)>>,
 }
 
 impl Ledger {
     /// An empty book.
     pub fn new(charter: Arc<Charter>, sites: usize) -> Self {
-        Self { charter, signed: BTreeMap::new(), held: vec![Order::default(); sites] }
+        Self { charter, signed: BTreeMap::new(), held: vec![None; sites] }
     }
 
     /// A desired state was signed for a cluster: a place has one content, for ever.
@@ -48,14 +48,13 @@ impl Ledger {
     pub fn check(&mut self, number: usize, site: &Site) -> Result<(), String> {
         let Some(desired) = site.agent.as_ref().and_then(|agent| agent.desired()) else { return Ok(()) };
         let (order, digest) = (desired.order, desired.digest());
-        let held = &mut self.held[number];
-        if order < *held {
-            return Err(format!("{} went back from {held:?} to {order:?}", site.id));
+        match self.held[number].replace((order, digest)) {
+            Some(before) if before == (order, digest) => return Ok(()),
+            Some((before, _)) if order < before => {
+                return Err(format!("{} went back from {before:?} to {order:?}", site.id));
+            }
+            Some(_) | None => {}
         }
-        if order == *held {
-            return Ok(());
-        }
-        *held = order;
         match self.signed.get(&(site.id.clone(), order)) {
             Some(signed) if *signed == digest => Ok(()),
             Some(_) | None => Err(format!("{} holds what was never signed for it, under {order:?}", site.id)),

@@ -13,7 +13,7 @@ use protocol::{
 
 use crate::{
     chance::Chance,
-    charter::{Charter, TENANT},
+    charter::{Charter, START, TENANT},
     happening::{Recent, Violation, What},
     hub::{Hub, Sent, TICK},
     ledger::Ledger,
@@ -116,7 +116,8 @@ impl<'a> World<'a> {
         let charter = Arc::new(Charter::new()?);
         let mut chance = Chance::new(plan.seed);
         let scenario = &plan.scenario;
-        let settings = Arc::new(Settings { seed: plan.seed, start: 1_800_000_000, ..Settings::default() });
+        let start = i64::try_from(START.0)?;
+        let settings = Arc::new(Settings { seed: plan.seed, start, ..Settings::default() });
         let site = |number| Site::new(number, &charter, Arc::clone(&settings), chance.split());
         let sites: Vec<Site> = (0..scenario.clusters).map(site).collect();
         let end = Duration::from_secs(u64::from(scenario.days) * 24 * 60 * 60);
@@ -282,10 +283,7 @@ impl<'a> World<'a> {
             What::Boot { site } => self.boot(site),
             What::Edit { site } => self.edit(site),
             What::Change => self.change(),
-            What::HubEnds => {
-                self.hub_ends();
-                Ok(())
-            }
+            What::HubEnds => self.hub_ends(),
             What::HubStarts => {
                 self.hub_up = true;
                 let sent =

@@ -96,24 +96,20 @@ impl World<'_> {
         self.follow(site, caused)
     }
 
-    pub(super) fn hub_ends(&mut self) {
-        let Some(every) = self.faults.hub_ends_every else { return };
+    pub(super) fn hub_ends(&mut self) -> Result<(), String> {
+        let Some(every) = self.faults.hub_ends_every else { return Ok(()) };
         self.fault_later(Some(every.0), What::HubEnds);
         if !self.hub_up {
-            return;
+            return Ok(());
         }
         self.report.fault("hubs that ended");
         self.hub_up = false;
         self.hub.end();
         for site in 0..self.sites.len() {
             self.links[site].hub_side = None;
-            // Nothing else happens at the site until it dials again, so nothing of it can be wrong.
-            if self.sites[site].connection.take().is_some() {
-                let caused = self.sites[site].disconnected(self.now);
-                drop(caused);
-                self.redial(site);
-            }
+            self.lose_connection(site)?;
         }
         self.fault_for(Some(HUB_AWAY), What::HubStarts);
+        Ok(())
     }
 }
