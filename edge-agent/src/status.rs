@@ -167,7 +167,7 @@ impl ConditionText {
             ConditionStatus::False => "False",
             ConditionStatus::Unknown => "Unknown",
         };
-        Self { kind, status: status.to_owned(), reason, message }
+        Self { kind: kind.into(), status: status.to_owned(), reason: reason.into(), message }
     }
 }
 

@@ -292,7 +292,7 @@ impl Hub {
     fn store(&self, report: &Report) -> FromHub {
         let mut state = self.state.borrow_mut();
         state.reports.extend(report.apps.iter().map(|app| (app.app.clone(), app.clone())));
-        state.conditions = report.conditions.iter().map(|condition| condition.kind.clone()).collect();
+        state.conditions = report.conditions.iter().map(|condition| condition.kind.to_string()).collect();
         let held = state.reports.values().filter(|report| report.state != AppState::Removed);
         let ack = Ack {
             cluster: self.fleet.cluster.clone(),

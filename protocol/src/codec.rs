@@ -43,6 +43,13 @@ pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
     written.expect("protocol types encode into memory");
 }
 
+/// Encodes a value into room that is there. Says how much of it that took; none if it is too little.
+pub(crate) fn encode_within<T: Serialize>(room: &mut [u8], value: &T) -> Option<usize> {
+    let (whole, mut rest) = (room.len(), room);
+    value.serialize(&mut Serializer::new(&mut IoWrite::new(&mut rest)).packed_format()).ok()?;
+    Some(whole - rest.len())
+}
+
 /// Decodes exactly one value from all of `bytes`, which must be what [`encode`] makes of it.
 pub fn decode<'a, T>(what: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError>
 where
@@ -57,7 +64,8 @@ fn spelled_otherwise() -> Malformed {
     Malformed::custom("the value is not in its one encoding, or bytes follow it")
 }
 
-fn is_encoding_of<T: Serialize>(bytes: &[u8], value: &T) -> bool {
+/// Whether these bytes are what [`encode`] makes of a value. It is not encoded for that.
+pub(crate) fn is_encoding_of<T: Serialize>(bytes: &[u8], value: &T) -> bool {
     let mut rest = Expected(bytes);
     let written = value.serialize(&mut Serializer::new(&mut IoWrite::new(&mut rest)).packed_format());
     written.is_ok() && rest.0.is_empty()

@@ -16,6 +16,12 @@ use crate::{
     limits,
 };
 
+/// The label of a header's `typ` (RFC 9596), as it is encoded.
+const TYPE_LABEL: u8 = 0x10;
+
+/// Room for what a signature is bound to: two names of at most 63 characters and two words.
+const AAD_ROOM: usize = 192;
+
 /// Room for a protected header.
 const HEADER_ROOM: usize = 64;
 
@@ -54,14 +60,24 @@ pub enum EnvelopeError {
 #[derive(Debug)]
 pub struct Envelope<'a> {
     payload: &'a [u8],
-    signatures: Vec<Signature<'a>>,
-    form: Form,
+    signatures: Signatures<'a>,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    One,
-    Many,
+#[derive(Debug)]
+enum Signatures<'a> {
+    /// Of a COSE_Sign1.
+    One(Signature<'a>),
+    /// Of a COSE_Sign, one at least.
+    Many(Vec<Signature<'a>>),
+}
+
+impl<'a> Signatures<'a> {
+    fn all(&self) -> &[Signature<'a>] {
+        match self {
+            Self::One(signature) => std::slice::from_ref(signature),
+            Self::Many(signatures) => signatures,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -80,7 +96,7 @@ impl<'a> Envelope<'a> {
         let (header, EmptyMap {}, payload, signature): Sign1<'a> =
             codec::decode("COSE_Sign1", bytes).map_err(EnvelopeError::Shape)?;
         let signature = Signature::parse(kind, header, signature)?;
-        Ok(Self { payload, signatures: vec![signature], form: Form::One })
+        Ok(Self { payload, signatures: Signatures::One(signature) })
     }
 
     /// Reads the shape of a COSE_Sign.
@@ -97,17 +113,17 @@ impl<'a> Envelope<'a> {
             .into_iter()
             .map(|(header, EmptyMap {}, bytes)| Signature::parse(kind, header, bytes))
             .collect::<Result<_, _>>()?;
-        Ok(Self { payload, signatures, form: Form::Many })
+        Ok(Self { payload, signatures: Signatures::Many(signatures) })
     }
 
     /// The first signature, by whomever.
     pub(crate) fn first_signature(&self) -> &'a [u8] {
-        self.signatures[0].bytes
+        self.signatures.all()[0].bytes
     }
 
     /// Who claims to have signed, in the order of the envelope. Claims only.
     pub fn claimed_signers(&self) -> impl Iterator<Item = KeyId> {
-        self.signatures.iter().map(|signature| signature.key)
+        self.signatures.all().iter().map(|signature| signature.key)
     }
 
     /// What it claims to carry: to be shown as such, or because its digest was pinned and its signatures are
@@ -124,11 +140,11 @@ impl<'a> Envelope<'a> {
         keys: &[PublicKey],
         threshold: u8,
     ) -> Option<(&'a [u8], Vec<KeyId>)> {
-        let aad = external_aad(binding);
-        let mut signers = Vec::new();
-        for signature in &self.signatures {
+        let aad = ExternalAad::of(binding);
+        let mut signers = Vec::with_capacity(self.signatures.all().len());
+        for signature in self.signatures.all() {
             let Some(key) = keys.iter().find(|key| key.id() == signature.key) else { continue };
-            let message = self.signed_bytes(signature, &aad);
+            let message = self.signed_bytes(signature, aad.bytes());
             if !signers.contains(&signature.key) && key.verifies(&message, signature.bytes) {
                 signers.push(signature.key);
             }
@@ -137,9 +153,9 @@ impl<'a> Envelope<'a> {
     }
 
     fn signed_bytes(&self, signature: &Signature<'_>, aad: &[u8]) -> Vec<u8> {
-        match self.form {
-            Form::One => signature_structure_1(signature.header, aad, self.payload),
-            Form::Many => signature_structure(signature.header, aad, self.payload),
+        match self.signatures {
+            Signatures::One(_) => signature_structure_1(signature.header, aad, self.payload),
+            Signatures::Many(_) => signature_structure(signature.header, aad, self.payload),
         }
     }
 }
@@ -154,10 +170,18 @@ impl<'a> Signature<'a> {
     }
 }
 
+/// What a COSE_Sign1 carries, found without reading the rest of it: none in what is no such envelope. For who has
+/// verified it before.
+pub(crate) fn payload_of_one(envelope: &[u8]) -> Option<&[u8]> {
+    let mut walk = codec::Walk::new(envelope);
+    let (_parts, _header, _unprotected) = (walk.array()?, walk.item()?, walk.item()?);
+    walk.bytes()
+}
+
 /// Signs `payload` as a COSE_Sign1.
 pub fn sign_one(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> Vec<u8> {
     let header = protected_header(binding.kind, &key.public().id());
-    let message = signature_structure_1(&header, &external_aad(binding), payload);
+    let message = signature_structure_1(&header, ExternalAad::of(binding).bytes(), payload);
     encode_one(&header, payload, &key.sign(&message))
 }
 
@@ -186,6 +210,7 @@ pub fn add_signature(
     let parsed = Envelope::parse_many(binding.kind, envelope)?;
     let mut signatures: Vec<_> = parsed
         .signatures
+        .all()
         .iter()
         .filter(|signature| signature.key != key.public().id())
         .map(|signature| (signature.header.to_vec(), signature.bytes.to_vec()))
@@ -196,7 +221,7 @@ pub fn add_signature(
 
 fn signature_for(binding: Binding<'_>, payload: &[u8], key: &SigningKey) -> (Vec<u8>, Vec<u8>) {
     let header = protected_header(binding.kind, &key.public().id());
-    let message = signature_structure(&header, &external_aad(binding), payload);
+    let message = signature_structure(&header, ExternalAad::of(binding).bytes(), payload);
     let signature = key.sign(&message).to_vec();
     (header, signature)
 }
@@ -214,7 +239,7 @@ fn protected_header(kind: DocumentType, key: &KeyId) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_ROOM);
     out.extend_from_slice(&header_start());
     out.extend_from_slice(key.as_bytes());
-    out.push(0x10);
+    out.push(TYPE_LABEL);
     codec::encode_into(&mut out, &kind.name());
     out
 }
@@ -226,13 +251,29 @@ fn header_start() -> [u8; 6] {
 
 fn header_key(kind: DocumentType, header: &[u8]) -> Option<KeyId> {
     let rest = header.strip_prefix(&header_start())?;
-    let key = KeyId::try_from(rest.get(..KeyId::LEN)?).ok()?;
-    (header == protected_header(kind, &key)).then_some(key)
+    let (key, rest) = rest.split_at_checked(KeyId::LEN)?;
+    let claimed = rest.strip_prefix(&[TYPE_LABEL])?;
+    codec::is_encoding_of(claimed, &kind.name()).then(|| KeyId::try_from(key).ok())?
 }
 
-fn external_aad(binding: Binding<'_>) -> Vec<u8> {
-    let cluster = binding.cluster.map_or("", ClusterId::as_str);
-    codec::encode(&("edgefleet/1", binding.kind.name(), binding.fleet.as_str(), cluster))
+/// What a signature is bound to, as it is signed. It takes no memory: reports are verified by the thousand.
+struct ExternalAad {
+    room: [u8; AAD_ROOM],
+    len: usize,
+}
+
+impl ExternalAad {
+    fn of(binding: Binding<'_>) -> Self {
+        let cluster = binding.cluster.map_or("", ClusterId::as_str);
+        let mut room = [0; AAD_ROOM];
+        let parts = ("edgefleet/1", binding.kind.name(), binding.fleet.as_str(), cluster);
+        let len = codec::encode_within(&mut room, &parts).expect("names have limits");
+        Self { room, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.room[..self.len]
+    }
 }
 
 fn signature_structure_1(header: &[u8], aad: &[u8], payload: &[u8]) -> Vec<u8> {
@@ -249,4 +290,27 @@ fn structure(payload: &[u8], parts: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + STRUCTURE_ROOM);
     codec::encode_into(&mut out, parts);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_names_are_bound_too() {
+        let longest = "a".repeat(63);
+        let (fleet, cluster) = (FleetId::new(&longest).unwrap(), ClusterId::new(&longest).unwrap());
+        let key = SigningKey::from_seed(Zeroizing::new([7; 32]));
+        for kind in DocumentType::ALL {
+            let binding = Binding { kind, fleet: &fleet, cluster: Some(&cluster) };
+            let envelope = sign_one(binding, b"payload", &key);
+            let parsed = Envelope::parse_one(kind, &envelope).unwrap();
+            let signed = parsed.open(binding, &[key.public()], 1).unwrap();
+            assert_eq!(signed, (b"payload".as_slice(), vec![key.public().id()]));
+            assert_eq!(payload_of_one(&envelope), Some(b"payload".as_slice()));
+            assert!(parsed.open(Binding { cluster: None, ..binding }, &[key.public()], 1).is_none());
+        }
+    }
 }

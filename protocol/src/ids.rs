@@ -1,8 +1,9 @@
 //! Names and identifiers. Each is a newtype whose constructor checks it, so a value that exists is valid.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 /// A name or identifier that breaks its rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,12 +27,12 @@ macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-        #[serde(try_from = "String")]
-        pub struct $name(String);
+        #[serde(try_from = "SmolStr")]
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks the rule and wraps the text.
-            pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
+            pub fn new(text: impl Into<SmolStr>) -> Result<Self, IdError> {
                 let text = text.into();
                 let valid: fn(&str) -> bool = $valid;
                 if valid(&text) { Ok(Self(text)) } else { Err(IdError::new($what, &text, $rule)) }
@@ -56,6 +57,13 @@ macro_rules! text_id {
             }
         }
 
+        impl TryFrom<SmolStr> for $name {
+            type Error = IdError;
+            fn try_from(text: SmolStr) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = IdError;
             fn try_from(text: String) -> Result<Self, IdError> {
@@ -65,7 +73,7 @@ macro_rules! text_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.0.into()
             }
         }
 
@@ -122,7 +130,7 @@ pub struct AppId {
 
 impl AppId {
     /// Builds an id from two texts, checking both.
-    pub fn new(tenant: impl Into<String>, name: impl Into<String>) -> Result<Self, IdError> {
+    pub fn new(tenant: impl Into<SmolStr>, name: impl Into<SmolStr>) -> Result<Self, IdError> {
         Ok(Self { tenant: Name::new(tenant)?, name: Name::new(name)? })
     }
 }
@@ -203,8 +211,8 @@ macro_rules! byte_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
-                Self::try_from(bytes.as_slice()).map_err(de::Error::custom)
+                let bytes: Cow<'_, [u8]> = serde_bytes::deserialize(deserializer)?;
+                Self::try_from(&*bytes).map_err(de::Error::custom)
             }
         }
     };

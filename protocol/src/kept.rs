@@ -54,7 +54,7 @@ pub struct ReportParts<'a> {
 impl<'a> ReportParts<'a> {
     /// The parts of a report that was verified in this envelope; none if it is another's.
     pub fn of(report: &Verified<Report>, envelope: &'a [u8]) -> Option<Self> {
-        let payload = Envelope::parse_one(Report::TYPE, envelope).ok()?.claimed_payload();
+        let payload = cose::payload_of_one(envelope)?;
         debug_assert_eq!(codec::encode(&**report), payload, "the envelope is another report's");
         let (mut apps, mut conditions) = (None, None);
         let mut walk = codec::Walk::new(payload);
@@ -131,9 +131,9 @@ mod tests {
         let key = SigningKey::from_seed(Zeroizing::new([7; 32]));
         let binding = Binding { kind: DocumentType::Report, fleet: &fleet, cluster: Some(&cluster) };
         let condition = Condition {
-            kind: "KubernetesReady".to_owned(),
+            kind: "KubernetesReady".into(),
             status: ConditionStatus::True,
-            reason: "Answering".to_owned(),
+            reason: "Answering".into(),
             message: String::new(),
         };
         for (apps, conditions) in
@@ -148,8 +148,8 @@ mod tests {
                 apps,
                 conditions,
                 clock: UnixSeconds(1),
-                kubernetes: String::new(),
-                agent: "0.2.0".to_owned(),
+                kubernetes: "".into(),
+                agent: "0.2.0".into(),
             };
             let envelope = cose::sign_one(binding, &codec::encode(&report), &key);
             let verified = verify::by_cluster(&fleet, &cluster, &key.public(), &envelope).unwrap();

@@ -241,9 +241,9 @@ fn want() -> impl Strategy<Value = Want> {
 fn condition() -> impl Strategy<Value = Condition> {
     let status = select(vec![ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown]);
     (text(), status, text(), text()).prop_map(|(kind, status, reason, message)| Condition {
-        kind,
+        kind: kind.into(),
         status,
-        reason,
+        reason: reason.into(),
         message,
     })
 }
@@ -251,7 +251,11 @@ fn condition() -> impl Strategy<Value = Condition> {
 fn app_report() -> impl Strategy<Value = AppReport> {
     let reference = || {
         let parts = (digest(), text(), any::<u64>());
-        option::of(parts.prop_map(|(digest, version, counter)| ReleaseRef { digest, version, counter }))
+        option::of(parts.prop_map(|(digest, version, counter)| ReleaseRef {
+            digest,
+            version: version.into(),
+            counter,
+        }))
     };
     let rejected = (digest(), text(), text()).prop_map(|(digest, reason, message)| Rejection {
         digest,
@@ -307,7 +311,18 @@ fn report() -> impl Strategy<Value = Report> {
     let second = (vec(app_report(), 0..3), vec(condition(), 0..3), time(), text(), text());
     (first, second).prop_map(|((cluster, journal, report_seq, order, digest), rest)| {
         let (apps, conditions, clock, kubernetes, agent) = rest;
-        Report { cluster, journal, report_seq, order, digest, apps, conditions, clock, kubernetes, agent }
+        Report {
+            cluster,
+            journal,
+            report_seq,
+            order,
+            digest,
+            apps,
+            conditions,
+            clock,
+            kubernetes: kubernetes.into(),
+            agent: agent.into(),
+        }
     })
 }
 

@@ -164,18 +164,18 @@ impl Spoke {
             apps,
             conditions: Vec::new(),
             clock: now,
-            kubernetes: "v1.36.3".to_owned(),
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            kubernetes: "v1.36.3".into(),
+            agent: env!("CARGO_PKG_VERSION").into(),
         }))
     }
 
     fn application(&self, release: Digest) -> Result<AppReport> {
-        let applied = ReleaseRef { digest: release, version: "1.0.1".to_owned(), counter: 1 };
+        let applied = ReleaseRef { digest: release, version: "1.0.1".into(), counter: 1 };
         let well = self.seq.is_multiple_of(2);
         let condition = |kind: &str, holds: bool| Condition {
-            kind: kind.to_owned(),
+            kind: kind.into(),
             status: if holds { ConditionStatus::True } else { ConditionStatus::False },
-            reason: "AsExpected".to_owned(),
+            reason: "AsExpected".into(),
             message: "20 of 20 objects are healthy".to_owned(),
         };
         Ok(AppReport {

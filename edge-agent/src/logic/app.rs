@@ -95,7 +95,7 @@ impl Current {
     pub fn reference(&self) -> ReleaseRef {
         ReleaseRef {
             digest: self.release.digest(),
-            version: self.release.version.clone(),
+            version: self.release.version.as_str().into(),
             counter: self.release.counter,
         }
     }

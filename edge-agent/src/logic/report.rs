@@ -82,7 +82,7 @@ pub fn assess_empty(id: &AppId, app: &App) -> AppReport {
 /// A condition, with its message cut to what a report may carry.
 pub fn condition(kind: &str, holds: bool, reason: &str, message: &str) -> Condition {
     let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
-    Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message: cut(message) }
+    Condition { kind: kind.into(), status, reason: reason.into(), message: cut(message) }
 }
 
 /// A refusal, with its message cut to what a report may carry.

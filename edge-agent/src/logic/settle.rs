@@ -397,8 +397,8 @@ impl Agent {
             apps: rows.iter().map(|row| row.report.clone()).collect(),
             conditions: self.conditions(),
             clock: now.wall,
-            kubernetes: self.kubernetes.clone(),
-            agent: self.identity.version.to_owned(),
+            kubernetes: self.kubernetes.as_str().into(),
+            agent: self.identity.version.into(),
         };
         self.sign(&report)
     }

@@ -90,6 +90,14 @@ impl<'a> Walk<'a> {
         self.enter(UNSIGNED)
     }
 
+    /// Takes a byte string.
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = self.enter(BYTES)?;
+        let (bytes, rest) = self.rest.split_at_checked(usize::try_from(len).ok()?)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
     /// Takes an item with all that is in it, as it is encoded.
     pub fn item(&mut self) -> Option<&'a [u8]> {
         let (mut rest, mut left) = (self.rest, 1_u64);
@@ -329,6 +337,11 @@ struct Items<'a, 'de> {
 }
 
 impl Items<'_, '_> {
+    /// How many are left, for who takes memory for them: each is a byte at least, whatever was declared.
+    fn hint(&self) -> Option<usize> {
+        usize::try_from(self.left).ok().map(|left| left.min(self.decoder.rest.len()))
+    }
+
     fn next(&mut self) -> bool {
         let more = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -345,6 +358,10 @@ impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Malformed> {
         if self.next() { seed.deserialize(&mut *self.decoder).map(Some) } else { Ok(None) }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.hint()
     }
 }
 

@@ -141,7 +141,7 @@ impl Root {
     /// serve several tenants.
     fn check_roles_apart(&self) -> Result<(), ContentError> {
         let releases: BTreeSet<&KeyId> = self.releases.iter().flat_map(|role| &role.keys).collect();
-        let keys = self.root.keys.iter().chain(&self.director.keys).chain(releases);
+        let keys = self.root.keys.iter().chain(&self.director.keys).chain(releases.iter().copied());
         unique("keys of root, director and releases", keys)
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{ContentError, Document, DocumentType, at_most, blob::Encoding, short, unique};
 use crate::{
@@ -80,9 +81,9 @@ pub struct Report {
     /// Its system clock.
     pub clock: UnixSeconds,
     /// Version of its Kubernetes API server, once known.
-    pub kubernetes: String,
+    pub kubernetes: SmolStr,
     /// Version of the agent's program.
-    pub agent: String,
+    pub agent: SmolStr,
 }
 
 /// How one application is on one cluster.
@@ -149,7 +150,7 @@ pub struct ReleaseRef {
     /// Digest of its envelope.
     pub digest: Digest,
     /// Its version.
-    pub version: String,
+    pub version: SmolStr,
     /// Its counter.
     pub counter: u64,
 }
@@ -171,11 +172,11 @@ pub struct Rejection {
 #[serde(deny_unknown_fields)]
 pub struct Condition {
     /// An adjective, such as `Available`.
-    pub kind: String,
+    pub kind: SmolStr,
     /// Whether it holds.
     pub status: ConditionStatus,
     /// Why, in one CamelCase word.
-    pub reason: String,
+    pub reason: SmolStr,
     /// Why, in a sentence.
     pub message: String,
 }
@@ -385,7 +386,7 @@ impl AppReport {
     }
 }
 
-fn check_texts<const N: usize>(field: &str, texts: [&String; N], message: &str) -> Result<(), ContentError> {
+fn check_texts<const N: usize>(field: &str, texts: [&str; N], message: &str) -> Result<(), ContentError> {
     texts.into_iter().try_for_each(|text| short(field, text, limits::TEXT_BYTES))?;
     short(field, message, limits::MESSAGE_TEXT_BYTES)
 }

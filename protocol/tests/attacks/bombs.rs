@@ -170,12 +170,12 @@ fn more_than_a_limit_allows() {
     let long = "x".repeat(1025);
     let chatter: [fn(&mut Report, &str); 7] = [
         |report, text| report.conditions[0].message = text.to_owned(),
-        |report, text| report.apps[0].conditions[0].reason = text.to_owned(),
-        |report, text| report.apps[0].conditions[0].kind = text.to_owned(),
+        |report, text| report.apps[0].conditions[0].reason = text.into(),
+        |report, text| report.apps[0].conditions[0].kind = text.into(),
         |report, text| report.apps[0].drift[0].manager = text.to_owned(),
-        |report, text| report.apps[0].applied.as_mut().unwrap().version = text.to_owned(),
-        |report, text| report.kubernetes = text.to_owned(),
-        |report, text| report.agent = text.to_owned(),
+        |report, text| report.apps[0].applied.as_mut().unwrap().version = text.into(),
+        |report, text| report.kubernetes = text.into(),
+        |report, text| report.agent = text.into(),
     ];
     for (index, change) in chatter.into_iter().enumerate() {
         let mut report = report.clone();

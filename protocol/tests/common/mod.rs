@@ -264,11 +264,11 @@ pub(crate) fn want() -> Want {
 }
 
 pub(crate) fn report() -> Report {
-    let release = ReleaseRef { digest: digest(2), version: "1.4.2".to_owned(), counter: 42 };
+    let release = ReleaseRef { digest: digest(2), version: "1.4.2".into(), counter: 42 };
     let available = Condition {
-        kind: "Available".to_owned(),
+        kind: "Available".into(),
         status: ConditionStatus::True,
-        reason: "AllHealthy".to_owned(),
+        reason: "AllHealthy".into(),
         message: "2 of 2 objects are healthy".to_owned(),
     };
     let app = AppReport {
@@ -298,8 +298,8 @@ pub(crate) fn report() -> Report {
         apps: vec![app],
         conditions: vec![available],
         clock: NOW,
-        kubernetes: "v1.35.1+k3s1".to_owned(),
-        agent: "0.1.0".to_owned(),
+        kubernetes: "v1.35.1+k3s1".into(),
+        agent: "0.1.0".into(),
     }
 }
 

@@ -67,7 +67,7 @@ fn full() -> Vec<Row> {
         }]),
     };
     let rejection = Rejection { digest, reason: "OutOfScope".to_owned(), message: "why".to_owned() };
-    let named = ReleaseRef { digest, version: "1.0.2".to_owned(), counter: 2 };
+    let named = ReleaseRef { digest, version: "1.0.2".into(), counter: 2 };
     let gvk = Gvk { group: "apps".to_owned(), version: "v1".to_owned(), kind: "Deployment".to_owned() };
     let object = ObjectRef { gvk, namespace: Some("radio".to_owned()), name: "web".to_owned() };
     vec![
@@ -106,7 +106,7 @@ fn full() -> Vec<Row> {
 
 fn report(app: &AppId) -> AppReport {
     let (digest, text) = (Digest::of(b"digest"), |text: &str| text.to_owned());
-    let named = || Some(ReleaseRef { digest, version: text("1.0.2"), counter: 2 });
+    let named = || Some(ReleaseRef { digest, version: text("1.0.2").into(), counter: 2 });
     AppReport {
         app: app.clone(),
         state: AppState::Available,
@@ -115,9 +115,9 @@ fn report(app: &AppId) -> AppReport {
         reverted: named(),
         rejected: Some(Rejection { digest, reason: text("OutOfScope"), message: text("why") }),
         conditions: vec![Condition {
-            kind: text("Applied"),
+            kind: text("Applied").into(),
             status: ConditionStatus::True,
-            reason: text("Applied"),
+            reason: text("Applied").into(),
             message: text("all"),
         }],
         worst: Some(ObjectMessage {

@@ -242,7 +242,7 @@ impl Cluster {
     fn has(&self, told: &DesiredRelease) -> Option<String> {
         let said = self.report.as_ref()?.read();
         let accepted = said.app(&told.app)?.accepted.as_ref()?;
-        (accepted.digest == told.release).then(|| accepted.version.clone())
+        (accepted.digest == told.release).then(|| accepted.version.to_string())
     }
 }
 

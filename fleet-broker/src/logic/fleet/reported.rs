@@ -378,7 +378,7 @@ mod tests {
         AppReport {
             app: AppId::new("radio", name).unwrap(),
             state,
-            accepted: Some(ReleaseRef { digest: Digest::of(b"1"), version: "1".to_owned(), counter: 1 }),
+            accepted: Some(ReleaseRef { digest: Digest::of(b"1"), version: "1".into(), counter: 1 }),
             applied: None,
             reverted: None,
             rejected: None,
@@ -392,7 +392,7 @@ mod tests {
 
     fn condition(kind: &str, message: &str) -> Condition {
         let (kind, reason, message) = (kind.to_owned(), "AsExpected".to_owned(), message.to_owned());
-        Condition { kind, status: ConditionStatus::True, reason, message }
+        Condition { kind: kind.into(), status: ConditionStatus::True, reason: reason.into(), message }
     }
 
     fn report(seq: u64, apps: &[AppReport]) -> Report {
@@ -405,8 +405,8 @@ mod tests {
             apps: apps.to_vec(),
             conditions: vec![condition("KubernetesReady", "it answers")],
             clock: UnixSeconds(1_000),
-            kubernetes: "v1.36.3".to_owned(),
-            agent: "0.2.0".to_owned(),
+            kubernetes: "v1.36.3".into(),
+            agent: "0.2.0".into(),
         }
     }
 
@@ -468,7 +468,7 @@ mod tests {
         assert!(!is_the_same(&third, &report(3, &[one])), "another state");
         assert!(!is_the_same(&third, &report(4, std::slice::from_ref(&worse))), "another number");
         assert!(!is_the_same(&third, &Report { conditions: Vec::new(), ..report(3, &[]) }), "conditions");
-        assert!(!is_the_same(&third, &Report { agent: "0.3.0".to_owned(), ..report(3, &[worse]) }), "agent");
+        assert!(!is_the_same(&third, &Report { agent: "0.3.0".into(), ..report(3, &[worse]) }), "agent");
         assert!(!is_the_same(&third, &report(3, &[app("d", AppState::Available)])), "another application");
     }
 

@@ -219,7 +219,7 @@ impl TestCluster {
     }
 
     fn mood_of(&self, app: &AppId, release: Digest) -> AppReport {
-        let reference = ReleaseRef { digest: release, version: "1".to_owned(), counter: 1 };
+        let reference = ReleaseRef { digest: release, version: "1".into(), counter: 1 };
         let refused = self.mood == AppState::Rejected;
         let worst = (self.mood == AppState::Degraded).then(|| ObjectMessage {
             object: "Deployment radio/gateway".to_owned(),
@@ -248,9 +248,9 @@ impl TestCluster {
                 message: "beyond its keys".to_owned(),
             }),
             conditions: vec![Condition {
-                kind: "Available".to_owned(),
+                kind: "Available".into(),
                 status,
-                reason: "AsSaid".to_owned(),
+                reason: "AsSaid".into(),
                 message: String::new(),
             }],
             worst,
@@ -284,8 +284,8 @@ impl TestCluster {
             apps: news.into_iter().map(|(_, report)| report.clone()).collect(),
             conditions: Vec::new(),
             clock: wall,
-            kubernetes: "v1.35.1".to_owned(),
-            agent: "1".to_owned(),
+            kubernetes: "v1.35.1".into(),
+            agent: "1".into(),
         }
     }
 

@@ -65,9 +65,9 @@ fn how_an_application_is_on_a_cluster() {
 fn what_only_the_agent_knows_is_shown_and_judges_nothing_of_the_hubs() {
     let mut bench = Bench::running(1, json!({}));
     let own = |kind: &str, status| Condition {
-        kind: kind.to_owned(),
+        kind: kind.into(),
         status,
-        reason: "Rollback".to_owned(),
+        reason: "Rollback".into(),
         message: "1 times, last: 1.1 is older than 1.2".to_owned(),
     };
     let tower = bench.cluster("tower-1");

@@ -55,9 +55,9 @@ fn heal(bench: &mut Bench, count: u32) {
 
 fn drifted(bench: &mut Bench, status: ConditionStatus) {
     let condition = Condition {
-        kind: "Drifted".to_owned(),
+        kind: "Drifted".into(),
         status,
-        reason: "ChangedByOthers".to_owned(),
+        reason: "ChangedByOthers".into(),
         message: "Deployment radio/web was changed by kubectl".to_owned(),
     };
     note(bench, |report| {
