@@ -162,13 +162,12 @@ impl Controller {
         let mut versions = self.hub.subscribe();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut known = Batch::default();
-        self.reload(&mut known);
+        let mut batch = Batch::default();
+        self.reload(&mut batch);
         self.log_standing();
-        self.settle(&mut known);
-        self.carry_out(known).await?;
+        self.settle(&mut batch);
+        self.carry_out(&mut batch).await?;
         loop {
-            let mut batch = Batch::default();
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
@@ -195,7 +194,7 @@ impl Controller {
                 self.fleet_event(Event::More, &mut batch);
             }
             self.settle(&mut batch);
-            self.carry_out(batch).await?;
+            self.carry_out(&mut batch).await?;
         }
         if !self.untold.is_empty() {
             self.hub.commit(ACTOR, std::mem::take(&mut self.untold), Vec::new()).await?;
@@ -309,7 +308,7 @@ impl Controller {
 
     fn fleet_event(&mut self, event: Event, batch: &mut Batch) {
         let now = self.now();
-        batch.effects.extend(self.fleet.handle(now, event));
+        self.fleet.handle_into(now, event, &mut batch.effects);
     }
 
     /// Ends a batch: what happened together is looked at together.
@@ -332,11 +331,11 @@ impl Controller {
         };
     }
 
-    /// Stores everything at once, then sends, then shows, then acknowledges.
-    async fn carry_out(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let Batch { mut writes, effects, waiting } = batch;
+    /// Stores everything at once, then sends, then shows, then acknowledges: of the batch, the room alone is left.
+    async fn carry_out(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let Batch { writes, effects, waiting } = batch;
         let (mut sent, mut shown) = (Vec::new(), Vec::new());
-        for effect in effects {
+        for effect in effects.drain(..) {
             match effect {
                 Effect::Store(documents) => writes.extend(documents.into_iter().map(write_of)),
                 Effect::Push(..) | Effect::SendContent { .. } | Effect::Kick(_) => sent.push(effect),
@@ -354,7 +353,7 @@ impl Controller {
         // Events are seldom a commit of their own: what happened is told with the documents it came of, else with the
         // statuses.
         if !writes.is_empty() {
-            self.hub.commit(ACTOR, std::mem::take(&mut occurred), writes).await?;
+            self.hub.commit(ACTOR, std::mem::take(&mut occurred), std::mem::take(writes)).await?;
         }
         for effect in sent {
             self.send(effect).await;
@@ -364,7 +363,7 @@ impl Controller {
             tokio::task::yield_now().await;
         }
         self.show(shown, occurred).await;
-        for waiting in waiting {
+        for waiting in waiting.drain(..) {
             // Whoever waited may have gone; what it asked for is done.
             match waiting {
                 Waiting::Message(done) => drop(done.send(())),

@@ -8,13 +8,13 @@ use fleet_broker::{
     keys::{self, KeyRole},
     serve::{self, ServeConfig},
 };
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 use tracing::Level;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Thousands of connections ask for memory at once, and give it back: glibc takes longer, and keeps what it has.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The hub of an Edgefleet: decides what each cluster runs, and shows the whole fleet.
 #[derive(Debug, Parser)]

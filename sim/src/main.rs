@@ -15,11 +15,11 @@ use edgefleet_sim::{
     scenario::Scenario,
     world::{Plan, World},
 };
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
 /// That of the hub.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Rehearses a fleet: hub and clusters in virtual time, with faults, from one seed.
 #[derive(Parser)]

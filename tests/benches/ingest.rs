@@ -20,7 +20,6 @@ use fleet_broker::{
     resources::Kind,
     store::{Store, Write},
 };
-use mimalloc::MiMalloc;
 use protocol::{
     documents::Report,
     ids::{AppId, ClusterId, FleetId, Incarnation, Name},
@@ -34,10 +33,11 @@ use tests::{
     figures::{self, Row, Target},
     spoke::{self, APPLICATION, FLEET, Spoke},
 };
+use tikv_jemallocator::Jemalloc;
 
 /// That of the hub.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Clusters that report.
 const CLUSTERS: usize = 1_000;
@@ -212,6 +212,8 @@ struct Hub {
     trust: Trust,
     ids: Vec<ClusterId>,
     batches: usize,
+    /// What is to be done, while it is collected.
+    effects: Vec<Effect>,
 }
 
 impl Hub {
@@ -230,7 +232,7 @@ impl Hub {
         let application = Application { spec: serde_json::from_value(spec)?, generation: 1, approval: None };
         fleet.handle(now_of(), Event::Application(AppId::new(FLEET, APPLICATION)?, Some(application)));
         let hub = hub::Hub::open(store).await?;
-        Ok(Self { fleet, hub, trust, ids: Vec::new(), batches: 0 })
+        Ok(Self { fleet, hub, trust, ids: Vec::new(), batches: 0, effects: Vec::new() })
     }
 
     /// Registers, enrols and connects clusters, and tells them what to run.
@@ -307,18 +309,17 @@ impl Hub {
     /// Says how many were acknowledged.
     async fn take_batch(&mut self, events: Vec<Event>, total: &mut Total) -> Result<usize> {
         let mut lap = Lap::begin();
-        let mut effects = Vec::new();
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
             let some = events.by_ref().take(HEARD_AT_ONCE);
             let heard: Vec<Event> = some.map(|event| self.fleet.hear(event)).collect();
             for event in heard {
-                effects.extend(self.fleet.handle(now_of(), event));
+                self.fleet.handle_into(now_of(), event, &mut self.effects);
             }
         }
         lap.end(&mut total.handled);
-        effects.extend(self.fleet.settle(now_of()));
-        let Sorted { acks, writes, mut shown, occurred } = sorted(effects);
+        self.effects.extend(self.fleet.settle(now_of()));
+        let Sorted { acks, writes, mut shown, occurred } = sorted(self.effects.drain(..));
         lap.end(&mut total.settled);
         if !writes.is_empty() {
             self.hub.store().commit(writes).await?;
@@ -390,7 +391,7 @@ struct Sorted {
     occurred: Vec<Occurrence>,
 }
 
-fn sorted(effects: Vec<Effect>) -> Sorted {
+fn sorted(effects: impl IntoIterator<Item = Effect>) -> Sorted {
     let mut sorted = Sorted::default();
     for effect in effects {
         match effect {

@@ -11,11 +11,11 @@ use edgefleet::{
     commands::{Command, CommandError, Context, Exit},
     output::Output,
 };
-use mimalloc::MiMalloc;
+use tikv_jemallocator::Jemalloc;
 
 /// That of the hub, which runs in here too.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Runs fleets of small Kubernetes clusters: makes keys, builds and signs what clusters run.
 #[derive(Debug, Parser)]

@@ -383,22 +383,27 @@ impl Fleet {
     /// happened together was handled.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.handle_into(now, event, &mut effects);
+        effects
+    }
+
+    /// The same, where much happens: what is to be done comes behind what is there.
+    pub fn handle_into(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Cluster(id, record) => self.cluster_changed(now, id, record, &mut effects),
+            Event::Cluster(id, record) => self.cluster_changed(now, id, record, effects),
             Event::Bundle(tenant, name, record) => self.bundle_changed(tenant, name, record),
             Event::Application(id, application) => self.application_changed(id, application),
-            Event::Freeze(name, record) => self.freeze_changed(now, name, record, &mut effects),
-            Event::Enrolled(id, identity) => self.enrolled(id, identity, &mut effects),
-            Event::Revoke(id, reason) => self.revoke(now, id, reason, &mut effects),
-            Event::Connected(id) => self.presence(id, true, &mut effects),
-            Event::Gone(id) => self.presence(id, false, &mut effects),
-            Event::Said(id, topic, bytes) => self.said(now, &id, topic, &bytes, &mut effects),
-            Event::Heard(id, heard) => self.heard(now, &id, heard, &mut effects),
-            Event::Accept(reason) => self.accept(now, reason, &mut effects),
+            Event::Freeze(name, record) => self.freeze_changed(now, name, record, effects),
+            Event::Enrolled(id, identity) => self.enrolled(id, identity, effects),
+            Event::Revoke(id, reason) => self.revoke(now, id, reason, effects),
+            Event::Connected(id) => self.presence(id, true, effects),
+            Event::Gone(id) => self.presence(id, false, effects),
+            Event::Said(id, topic, bytes) => self.said(now, &id, topic, bytes, effects),
+            Event::Heard(id, heard) => self.heard(now, &id, heard, effects),
+            Event::Accept(reason) => self.accept(now, reason, effects),
             Event::More => self.changed.now.extend(self.under_way.keys().cloned()),
-            Event::Tick => self.tick(now, &mut effects),
+            Event::Tick => self.tick(now, effects),
         }
-        effects
     }
 
     /// With which identity key a cluster may connect: it is registered, accepted and joined, and the key is not
@@ -535,12 +540,8 @@ impl Fleet {
     fn enrolled(&mut self, id: ClusterId, identity: PublicKey, effects: &mut Vec<Effect>) {
         let cluster = self.clusters.entry(id.clone()).or_default();
         let before = cluster.identity.replace(identity);
-        let bytes = Some(identity.as_bytes().to_vec());
-        effects.push(Effect::Store(vec![Document {
-            kind: DocumentKind::Identity,
-            key: id.to_string(),
-            bytes,
-        }]));
+        let (key, bytes) = (id.to_string(), Some(identity.as_bytes().to_vec()));
+        effects.push(Effect::Store(vec![Document { kind: DocumentKind::Identity, key, bytes }]));
         if before != Some(identity) {
             let message = format!("joined with the identity key {}", identity.id());
             effects.push(told::of_cluster(&id, Reason::Joined, message));

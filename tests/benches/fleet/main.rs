@@ -9,17 +9,17 @@ mod mosquitto;
 mod mqtt;
 
 use anyhow::{Context as _, Result};
-use mimalloc::MiMalloc;
 use tempfile::TempDir;
 use tests::figures::{self, Row, Target};
 
 use crowd::{Crowd, Heard};
 use hub::{Folder, Hub};
 use mosquitto::Mosquitto;
+use tikv_jemallocator::Jemalloc;
 
 /// That of the hub.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Fleets that are measured, unless EDGEFLEET_BENCH_CLUSTERS says otherwise.
 const CLUSTERS: &str = "1000,10000";

@@ -11,7 +11,10 @@ use protocol::{
     verify::{self, ByCluster, Verified},
 };
 
-use super::{Changed, Cluster, Effect, Event, Fleet, reported::Reported};
+use super::{
+    Changed, Cluster, Effect, Event, Fleet,
+    reported::{self, Reported},
+};
 
 /// Messages that are best verified together, before any of them is handled: what a signature needs stays in the
 /// processor's nearest caches, as it does not beside a fleet's state, and so do as many verified reports.
@@ -38,23 +41,30 @@ impl Fleet {
     /// Verifies what a cluster said, if this is that, and changes nothing: see [`HEARD_AT_ONCE`].
     pub fn hear(&self, event: Event) -> Event {
         let Event::Said(id, topic, bytes) = event else { return event };
-        match self.open(&id, topic, &bytes) {
-            Some(heard) => Event::Heard(id, heard),
-            None => Event::Said(id, topic, bytes),
+        match self.open(&id, topic, bytes) {
+            Ok(heard) => Event::Heard(id, heard),
+            Err(bytes) => Event::Said(id, topic, bytes),
         }
     }
 
     /// Whatever is not signed by the key that the cluster joined with is nothing, and of who is not let in no signature
     /// is looked at. The will, which is empty, is nothing too: that the connection is gone, the transport says by itself.
-    fn open(&self, id: &ClusterId, topic: Upward, bytes: &[u8]) -> Option<Heard> {
-        let key = self.clusters.get(id).filter(|cluster| cluster.is_let_in(&self.revoked))?.identity?;
+    ///
+    /// # Errors
+    /// The bytes, when they are nothing.
+    fn open(&self, id: &ClusterId, topic: Upward, bytes: Vec<u8>) -> Result<Heard, Vec<u8>> {
+        let cluster = self.clusters.get(id).filter(|cluster| cluster.is_let_in(&self.revoked));
+        let Some(key) = cluster.and_then(|cluster| cluster.identity) else { return Err(bytes) };
         let message = match topic {
-            Upward::Hello => Message::Hello(self.verify(id, &key, bytes)?),
-            Upward::Want => Message::Want(self.verify(id, &key, bytes)?),
-            Upward::Report => Message::Report(self.verify(id, &key, bytes)?, bytes.to_vec()),
-            Upward::Held => Message::Held(bytes.to_vec()),
+            Upward::Hello => self.verify(id, &key, &bytes).map(Message::Hello),
+            Upward::Want => self.verify(id, &key, &bytes).map(Message::Want),
+            Upward::Report => match self.verify(id, &key, &bytes) {
+                Some(report) => return Ok(Heard { key, message: Message::Report(report, bytes) }),
+                None => None,
+            },
+            Upward::Held => return Ok(Heard { key, message: Message::Held(bytes) }),
         };
-        Some(Heard { key, message })
+        message.map(|message| Heard { key, message }).ok_or(bytes)
     }
 
     pub(super) fn said(
@@ -62,10 +72,10 @@ impl Fleet {
         now: Now,
         id: &ClusterId,
         topic: Upward,
-        bytes: &[u8],
+        bytes: Vec<u8>,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(heard) = self.open(id, topic, bytes) {
+        if let Ok(heard) = self.open(id, topic, bytes) {
             self.heard(now, id, heard, effects);
         }
     }
@@ -206,11 +216,10 @@ impl Cluster {
         if let Some(held) = self.report.as_mut().filter(|held| held.says_the_same(report, &parts, carried)) {
             return Some(Again { drifted: held.say_again(report, now) });
         }
-        let news = self.tell_report(id, report);
         changed.touch_reported(id, self, report);
-        let held = Reported::after(self.report.as_ref(), report, &parts, now, carried);
-        effects.push(Effect::Store(vec![held.document(id)]));
-        effects.extend(news);
+        let (held, stored) = Reported::after(self.report.as_ref(), report, &parts, now, carried);
+        effects.push(Effect::Store(vec![reported::document(id, stored)]));
+        self.tell_report(id, report, effects);
         self.report = Some(held);
         None
     }

@@ -22,6 +22,9 @@ use super::{Document, DocumentKind};
 /// back or rebuilt.
 const PAST_LIVES: usize = 8;
 
+/// Room for what is stored of a report beside what its cluster encoded.
+const ROOM: usize = 320;
+
 /// The newest report of a cluster, all applications together.
 #[derive(Debug)]
 pub(super) struct Reported {
@@ -138,17 +141,18 @@ impl Reported {
     }
 
     fn new(stored: &Stored<'_>, apps: Vec<Brief>) -> Self {
-        Self::of(stored, apps.into(), codec::encode(stored).into())
+        Self::of(stored, apps.into(), stored.encode().into())
     }
 
-    /// What is held after `report`: in the journal's first life, or a new one, nothing that was held before counts.
+    /// What is held after `report`, and what is to be stored of it: in the journal's first life, or a new one, nothing that
+    /// was held before counts.
     pub(super) fn after(
         before: Option<&Self>,
         report: &Report,
         parts: &ReportParts<'_>,
         now: Now,
         carried: Option<UnixSeconds>,
-    ) -> Self {
+    ) -> (Self, Vec<u8>) {
         // How long a report was on its way says nothing about clocks.
         let clock_skew = match carried {
             Some(_) => before.map_or(0, |before| before.clock_skew),
@@ -170,7 +174,8 @@ impl Reported {
             at: now.wall,
             carried,
         };
-        Self::new(&stored, briefs)
+        let bytes = stored.encode();
+        (Self::of(&stored, briefs.into(), bytes.as_slice().into()), bytes)
     }
 
     /// The lives of the journal that are former ones when it lives `journal`.
@@ -234,8 +239,7 @@ impl Reported {
     }
 
     pub(super) fn document(&self, id: &ClusterId) -> Document {
-        let bytes = Some(self.stored.to_vec());
-        Document { kind: DocumentKind::Report, key: id.to_string(), bytes }
+        document(id, self.stored.to_vec())
     }
 
     /// Whether `report` is an older one of the same life, replayed or overtaken: neither number ever goes back.
@@ -276,6 +280,16 @@ impl Reported {
         };
         (&**stored.conditions, stored.kubernetes, stored.agent) == (parts.conditions, kubernetes, agent)
             && apps.iter().zip(&parts.apps).all(is_held)
+    }
+}
+
+impl Stored<'_> {
+    /// In room that is there at once: with news, that is more than most of what is encoded takes.
+    fn encode(&self) -> Vec<u8> {
+        let said = self.apps.iter().map(|app| app.len()).sum::<usize>() + self.conditions.len();
+        let mut bytes = Vec::with_capacity(said + ROOM);
+        codec::encode_into(&mut bytes, self);
+        bytes
     }
 }
 
@@ -332,6 +346,11 @@ impl<'a> Before<'a> {
     pub(super) fn app(&self, id: &AppId) -> Option<&AppReport> {
         self.said.get_or_init(|| self.held.read()).app(id)
     }
+}
+
+/// What is stored of a cluster's reports.
+pub(super) fn document(id: &ClusterId, stored: Vec<u8>) -> Document {
+    Document { kind: DocumentKind::Report, key: id.to_string(), bytes: Some(stored) }
 }
 
 /// How far a cluster's clock is from the hub's.
@@ -423,7 +442,10 @@ mod tests {
 
     fn take(before: Option<&Reported>, report: &Report) -> Reported {
         let (report, envelope) = sent(report);
-        Reported::after(before, &report, &ReportParts::of(&report, &envelope).unwrap(), now(), None)
+        let (held, stored) =
+            Reported::after(before, &report, &ReportParts::of(&report, &envelope).unwrap(), now(), None);
+        assert_eq!(*held.stored, *stored);
+        held
     }
 
     fn is_the_same(held: &Reported, report: &Report) -> bool {

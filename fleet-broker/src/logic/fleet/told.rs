@@ -128,19 +128,17 @@ impl Fleet {
 impl Cluster {
     /// Tells what a report says that the one before did not, of what the cluster was told to run or to remove: of
     /// anything else it has no say.
-    pub(super) fn tell_report(&self, id: &ClusterId, report: &Report) -> Vec<Effect> {
-        let Some(signed) = &self.signed else { return Vec::new() };
+    pub(super) fn tell_report(&self, id: &ClusterId, report: &Report, effects: &mut Vec<Effect>) {
+        let Some(signed) = &self.signed else { return };
         let before = self.report.as_ref().map(Before::new);
-        let mut effects = Vec::new();
         for app in &report.apps {
             let is_told =
                 signed.desired.release_of(&app.app).is_some() || signed.desired.remove.contains(&app.app);
-            let news = if is_told { news(before.as_ref(), app) } else { Vec::new() };
-            effects.extend(
-                news.into_iter().map(|(reason, message)| of_assignment(&app.app, id, reason, message)),
-            );
+            if is_told {
+                let news = news(before.as_ref(), app).into_iter();
+                effects.extend(news.map(|(reason, message)| of_assignment(&app.app, id, reason, message)));
+            }
         }
-        effects
     }
 }
 
@@ -170,13 +168,15 @@ fn news(before: Option<&Before<'_>>, report: &AppReport) -> Vec<(Reason, String)
     let was = brief.map(|before| before.state);
     let applied = report.applied.as_ref();
     let is_new = applied.map(|applied| applied.digest) != brief.and_then(|before| before.applied);
-    let bundle = applied.map(|applied| format!("bundle {}-{}", report.app.name, applied.version));
-    let bundle = bundle.unwrap_or_else(|| "what it runs".to_owned());
+    let becomes = |what: &str| match applied {
+        Some(applied) => format!("bundle {}-{} is {what}", report.app.name, applied.version),
+        None => format!("what it runs is {what}"),
+    };
     if applied.is_some() && is_new {
-        news.push((Reason::Applied, format!("{bundle} is applied")));
+        news.push((Reason::Applied, becomes("applied")));
     }
     if report.state == AppState::Available && (is_new || was != Some(AppState::Available)) {
-        news.push((Reason::Available, format!("{bundle} is available")));
+        news.push((Reason::Available, becomes("available")));
     }
     if let Some(worst) = report.worst.as_ref().filter(|_| report.state == AppState::Degraded)
         && full().is_none_or(|before| (before.state, &before.worst) != (report.state, &report.worst))
