@@ -418,13 +418,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The reason of what is too old: another time may say otherwise.
+    pub const EXPIRED: &str = "ReleaseExpired";
+
     /// The refusal in one CamelCase word.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unverified(VerifyError::Scope { .. }) => "OutOfScope",
             Self::Unverified(_) => "SignatureInvalid",
             Self::Mismatch { .. } => "ReleaseMismatch",
-            Self::Expired { .. } => "ReleaseExpired",
+            Self::Expired { .. } => Self::EXPIRED,
             Self::BelowFloor { .. } => "BelowFloor",
             Self::Parameter(_) => "ParameterInvalid",
         }

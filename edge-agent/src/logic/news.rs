@@ -7,6 +7,7 @@ use protocol::{
     documents::{Ack, AppState, Chunk, Desired, Head, Hello},
     freshness::{self, StaleHead},
     ids::{AppId, Digest, Incarnation, JournalId, Nonce},
+    limits,
     order::{self, Admission, Held, Order, OrderError},
     time::{Now, UnixSeconds},
     topics::Upward,
@@ -123,8 +124,12 @@ impl Agent {
         }
         if head.nonce.is_some() {
             self.link.unanswered = None;
+            let before = self.time.now(now);
             self.time.confirm(now, head.hub_time);
             effects.push(Effect::Record(vec![Entry::Put(Row::Clock(head.hub_time))]));
+            if before.since(head.hub_time) > limits::CLOCK_SKEW_SECONDS {
+                self.judge_expired_again(effects);
+            }
         }
         self.link.last_head = Some(head.hub_time);
         let named = Held { order: head.order, digest: head.desired };
@@ -144,6 +149,17 @@ impl Agent {
                 self.link.awaited = Some(head).filter(|_| named.order > held.order);
             }
             Some(_) | None => self.link.awaited = Some(head),
+        }
+    }
+
+    /// It is earlier than was believed until now. Releases that had expired by that time may not have; they are asked for,
+    /// and judged, once more.
+    fn judge_expired_again(&mut self, effects: &mut Vec<Effect>) {
+        let has_expired = |refused: &mut Refused| refused.rejection.reason == Refusal::EXPIRED;
+        for (id, app) in &mut self.apps {
+            if app.row.rejected.take_if(has_expired).is_some() {
+                effects.push(Effect::Record(vec![Entry::Put(Row::App(id.clone(), app.row.clone()))]));
+            }
         }
     }
 

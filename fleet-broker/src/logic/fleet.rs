@@ -4,6 +4,7 @@
 
 mod acks;
 pub mod carry;
+mod clock;
 mod decide;
 mod freeze;
 mod labels;
@@ -234,6 +235,8 @@ pub struct Fleet {
     shown: BTreeMap<AppId, ApplicationStatus>,
     changed: Changed,
     resign_at: Duration,
+    /// When time was last looked at.
+    looked: Option<Now>,
 }
 
 /// What has to be looked at again.
@@ -331,6 +334,7 @@ impl Fleet {
             shown: BTreeMap::new(),
             changed: Changed::default(),
             resign_at: RESIGN_EVERY,
+            looked: None,
         }
     }
 
@@ -389,6 +393,7 @@ impl Fleet {
 
     /// The same, where much happens: what is to be done comes behind what is there.
     pub fn handle_into(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        self.looked.get_or_insert(now);
         match event {
             Event::Cluster(id, record) => self.cluster_changed(now, id, record, effects),
             Event::Bundle(tenant, name, record) => self.bundle_changed(tenant, name, record),
@@ -561,19 +566,6 @@ impl Fleet {
         }
         self.tell_presence(&id, effects);
         self.touch(&id);
-    }
-
-    fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.resign_at <= now.monotonic {
-            self.resign_at = now.monotonic + RESIGN_EVERY;
-            self.resign_heads(now, effects);
-        }
-        let on_hold = self.clusters.iter().filter(|(_, cluster)| cluster.hold.is_some());
-        for id in on_hold.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            self.look_at_hold(now, &id, effects);
-        }
-        self.tell_missing(now, effects);
-        self.changed.now.append(&mut self.changed.later);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    documents::{DesiredRelease, Mode},
+    documents::{Ceilings, DesiredRelease, Encoding, Mode},
     ids::{Incarnation, Name},
     limits,
     order::{Epoch, Order},
@@ -201,4 +201,71 @@ fn hello_is_said_again_until_a_head_answers() {
         time.monotonic = agent.next_time(time.monotonic);
         assert_eq!(hellos(&agent.handle(time, Event::Tick)), 0, "it was answered");
     }
+}
+
+/// What a hub's wrong clock had an agent refuse is taken once the hub knows better.
+#[test]
+fn what_had_expired_by_a_wrong_clock_is_judged_again() {
+    let fleet = Fleet::new();
+    let bundle = fleet.bundle(1, &[], Ceilings::default());
+    let wrong = TIME.plus(100 * 365 * 24 * 60 * 60);
+    let (mut agent, _) = Agent::new(fleet.identity(), fleet.trust.clone(), JournalId::new([3; 16]));
+    let desired = fleet.sign(&Desired {
+        cluster: fleet.cluster.clone(),
+        order: Order { epoch: Epoch(1), seq: 1 },
+        prev: None,
+        issued: wrong,
+        install_by: wrong.plus(limits::INSTALL_BY_SECONDS),
+        releases: vec![DesiredRelease {
+            app: AppId::new("radio", "gateway").unwrap(),
+            release: bundle.release.digest(),
+            len: u32::try_from(bundle.envelope.len()).unwrap(),
+            values: BTreeMap::new(),
+            mode: Mode::Enforce,
+            enforce: None,
+            depends_on: Vec::new(),
+        }],
+        remove: Vec::new(),
+        policy: None,
+    });
+    let head = |hub_time: UnixSeconds, nonce| {
+        fleet.sign(&Head {
+            cluster: fleet.cluster.clone(),
+            incarnation: LIFE,
+            order: Order { epoch: Epoch(1), seq: 1 },
+            desired: Digest::of(&desired),
+            root_version: 1,
+            hub_time,
+            fresh_until: hub_time.plus(limits::HEAD_FRESH_SECONDS),
+            permits: Vec::new(),
+            nonce: Some(nonce),
+        })
+    };
+    let (target, total) = (bundle.release.digest(), bundle.envelope.len() as u64);
+    let piece =
+        Chunk { target, encoding: Encoding::Plain, total, offset: 0, bytes: bundle.envelope }.encode();
+    let refused = |agent: &Agent| {
+        let rejected = agent.apps().values().find_map(|app| app.row.rejected.as_ref());
+        rejected.map(|refused| refused.rejection.reason.clone())
+    };
+
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    hear(&mut agent, Downward::Head, head(wrong, NONCE));
+    hear(&mut agent, Downward::Desired, desired.clone());
+    hear(&mut agent, Downward::Blob, piece.clone());
+    assert_eq!(refused(&agent).as_deref(), Some("ReleaseExpired"));
+    assert!(agent.needs().is_empty(), "what is refused is not asked for again");
+
+    // The hub knows better: first by little, then by all that it was wrong.
+    for (number, hub_time, is_refused) in [(2, UnixSeconds(wrong.0 - 60), true), (3, TIME, false)] {
+        agent.handle(now(), Event::Disconnected { reason: String::new() });
+        let nonce = Nonce::new([number; 16]);
+        agent.handle(now(), Event::Connected { nonce });
+        hear(&mut agent, Downward::Head, head(hub_time, nonce));
+        assert_eq!(refused(&agent).is_some(), is_refused, "at {hub_time}");
+        assert_eq!(agent.needs().is_empty(), is_refused, "at {hub_time}");
+    }
+    hear(&mut agent, Downward::Blob, piece);
+    assert_eq!(refused(&agent), None);
+    assert!(agent.apps().values().all(|app| app.staged.is_some()), "it is taken");
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod carrying;
+mod clock;
 mod cluster;
 mod freezing;
 mod going_on;

@@ -1,0 +1,37 @@
+//! What time does by itself, and what is done when somebody sets the hub's clock.
+
+use protocol::{limits, time::Now};
+
+use super::{Effect, Fleet, RESIGN_EVERY};
+
+impl Fleet {
+    /// What is due, and what was put off until now.
+    pub(super) fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.look_at_clock(now, effects);
+        if self.resign_at <= now.monotonic {
+            self.resign_at = now.monotonic + RESIGN_EVERY;
+            self.resign_heads(now, effects);
+        }
+        let on_hold = self.clusters.iter().filter(|(_, cluster)| cluster.hold.is_some());
+        for id in on_hold.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.look_at_hold(now, &id, effects);
+        }
+        self.tell_missing(now, effects);
+        self.changed.now.append(&mut self.changed.later);
+    }
+
+    /// Notices that the hub's clock was set. By the one before it things had expired, or had not; desired states were to be
+    /// installed by a time that is long gone; and heads were dated that make every later one look older, which no cluster
+    /// believes on the same connection. So all is decided again, and clusters connect anew and say what they hold: one clock
+    /// that was wrong for a while bricks nothing.
+    fn look_at_clock(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(last) = self.looked.replace(now) else { return };
+        let expected = last.wall.plus(now.monotonic.saturating_sub(last.monotonic).as_secs());
+        if expected.since(now.wall).max(now.wall.since(expected)) <= limits::CLOCK_SKEW_SECONDS {
+            return;
+        }
+        self.changed.now.extend(self.applications.keys().cloned());
+        let connected = self.clusters.iter().filter(|(_, cluster)| cluster.connected);
+        effects.extend(connected.map(|(id, _)| Effect::Kick(id.clone())));
+    }
+}
