@@ -38,9 +38,46 @@ pub(crate) enum What {
     Crash { site: usize },
     Boot { site: usize },
     Edit { site: usize },
+    Machine { site: usize, what: Machine },
+    RegionCut,
     Change,
     HubEnds,
     HubStarts,
+    HubClock { right: bool },
+}
+
+/// What happens to the machine of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Machine {
+    DiskFills,
+    DiskHasRoom,
+    FlushFails,
+    OldDisk,
+    JournalLost,
+    ClockWrong,
+    ClockRight,
+    PowerSaved,
+    WindowOpens,
+    WindowCloses,
+    PeopleLook,
+}
+
+impl Machine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DiskFills => "disk-fills",
+            Self::DiskHasRoom => "disk-has-room",
+            Self::FlushFails => "flush-fails",
+            Self::OldDisk => "old-disk",
+            Self::JournalLost => "journal-lost",
+            Self::ClockWrong => "clock-wrong",
+            Self::ClockRight => "clock-right",
+            Self::PowerSaved => "power-saved",
+            Self::WindowOpens => "window-opens",
+            Self::WindowCloses => "window-closes",
+            Self::PeopleLook => "people-look",
+        }
+    }
 }
 
 impl What {
@@ -58,6 +95,10 @@ impl What {
             Self::Crash { .. } => "crash",
             Self::Boot { .. } => "boot",
             Self::Edit { .. } => "edit",
+            Self::Machine { what, .. } => what.name(),
+            Self::RegionCut => "region-cut",
+            Self::HubClock { right: true } => "hub-clock-right",
+            Self::HubClock { right: false } => "hub-clock-wrong",
             Self::Change => "change",
             Self::HubEnds => "hub-ends",
             Self::HubStarts => "hub-starts",
@@ -73,11 +114,17 @@ impl What {
             | Self::Dial { site }
             | Self::Unnoticed { site, .. }
             | Self::Cut { site }
+            | Self::Machine { site, .. }
             | Self::Mended { site }
             | Self::Crash { site }
             | Self::Boot { site }
             | Self::Edit { site } => Some(*site),
-            Self::HubTick | Self::Change | Self::HubEnds | Self::HubStarts => None,
+            Self::HubTick
+            | Self::RegionCut
+            | Self::Change
+            | Self::HubEnds
+            | Self::HubStarts
+            | Self::HubClock { .. } => None,
         }
     }
 
@@ -95,9 +142,12 @@ impl What {
             | Self::Crash { .. }
             | Self::Boot { .. }
             | Self::Edit { .. }
+            | Self::Machine { .. }
+            | Self::RegionCut
             | Self::Change
             | Self::HubEnds
-            | Self::HubStarts => (String::new(), &[]),
+            | Self::HubStarts
+            | Self::HubClock { .. } => (String::new(), &[]),
         }
     }
 }

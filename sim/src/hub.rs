@@ -10,7 +10,7 @@ use fleet_broker::{
     logic::fleet::{
         Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, RestoreError, messages,
     },
-    resources::AssignmentState,
+    resources::{AssignmentState, ClusterStatus},
 };
 use protocol::{
     documents::Encoding,
@@ -56,7 +56,11 @@ pub struct Hub {
     connected: BTreeSet<ClusterId>,
     /// When this process began.
     started: Duration,
+    /// How far its clock is from a right one, in seconds.
+    pub clock: i64,
     view: BTreeMap<(AppId, ClusterId), Seen>,
+    statuses: BTreeMap<ClusterId, ClusterStatus>,
+    reasons: BTreeMap<AppId, String>,
     news: Vec<(AppId, ClusterId)>,
 }
 
@@ -76,7 +80,10 @@ impl Hub {
             applications: BTreeMap::new(),
             connected: BTreeSet::new(),
             started: Duration::ZERO,
+            clock: 0,
             view: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             news: Vec::new(),
         };
         drop(hub.start(Duration::ZERO)?);
@@ -134,6 +141,16 @@ impl Hub {
         self.view.get(&(app.clone(), id.clone()))
     }
 
+    /// What people read of a cluster and of the applications, when they look for what is wrong.
+    pub fn says(&self, id: &ClusterId) -> Vec<String> {
+        let conditions = self.statuses.get(id).into_iter().flat_map(|status| &status.conditions);
+        let conditions = conditions.map(|one| {
+            format!("the hub says: {} {:?} {}: {}", one.type_, one.status, one.reason, one.message)
+        });
+        let reasons = self.reasons.iter().map(|(app, reason)| format!("the hub says: {app}: {reason}"));
+        conditions.chain(reasons).collect()
+    }
+
     /// What people see otherwise than when this was last asked.
     pub fn news(&mut self) -> Vec<(AppId, ClusterId)> {
         std::mem::take(&mut self.news)
@@ -168,7 +185,8 @@ impl Hub {
     }
 
     fn now(&self, at: Duration) -> Now {
-        Now { monotonic: at.saturating_sub(self.started), wall: wall(at) }
+        let wall = UnixSeconds(wall(at).0.saturating_add_signed(self.clock));
+        Now { monotonic: at.saturating_sub(self.started), wall }
     }
 
     /// Handles what happens together as the controller does: store, then send, then show.
@@ -220,7 +238,11 @@ impl Hub {
                 self.view.insert((app, id), Seen { bundle: status.bundle, state: status.state });
             }
             Effect::Assignment(app, id, None) => drop(self.view.remove(&(app, id))),
-            Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Occurred(_) => {}
+            Effect::ClusterStatus(id, status) => drop(self.statuses.insert(id, *status)),
+            Effect::ApplicationStatus(app, status) => {
+                self.reasons.insert(app, status.reason.unwrap_or_default());
+            }
+            Effect::Occurred(_) => {}
         }
     }
 

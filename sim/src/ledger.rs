@@ -15,13 +15,16 @@ use serde_json::Value;
 
 use crate::{charter::Charter, site::Site};
 
+/// The place and the digest of a desired state.
+pub type Place = (Order, Digest);
+
 /// The book.
 pub struct Ledger {
     charter: Arc<Charter>,
     /// For each cluster, what was signed under which place.
     signed: BTreeMap<(ClusterId, Order), Digest>,
     /// What each site held last, under which place.
-    held: Vec<Option<(Order, Digest)>>,
+    held: Vec<Option<Place>>,
 }
 
 impl Ledger {
@@ -39,6 +42,16 @@ impl Ledger {
             Some(before) if before != digest => Err(format!("{id} was told two things under {order:?}")),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// What a site held last.
+    pub fn held(&self, number: usize) -> Option<Place> {
+        self.held[number]
+    }
+
+    /// A site has another disk: it held this when that was written.
+    pub fn put_back(&mut self, number: usize, held: Option<Place>) {
+        self.held[number] = held;
     }
 
     /// Looks at what a site holds: it was signed for it, and never goes back.
@@ -106,6 +119,11 @@ impl Ledger {
             return Some(format!("{} was not told to run {}", site.id, digest.short()));
         }
         releases.iter().find_map(|digest| self.lacks_objects(site, digest))
+    }
+
+    /// Whether a site has another object of this name than was signed.
+    pub fn differs(&self, site: &Site, object: &ObjectRef, signed: &Value) -> bool {
+        site.object(object).is_some_and(|live| !covers(live, signed))
     }
 
     /// What is missing of a release on a site's cluster, if anything is.

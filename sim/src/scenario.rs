@@ -4,12 +4,19 @@
 use std::{fmt, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Those that come with the program, by name.
-const KNOWN: &[(&str, &str)] =
-    &[("calm", include_str!("../scenarios/calm.toml")), ("swarm", include_str!("../scenarios/swarm.toml"))];
+const KNOWN: &[(&str, &str)] = &[
+    ("calm", include_str!("../scenarios/calm.toml")),
+    ("clocks", include_str!("../scenarios/clocks.toml")),
+    ("everyone-returns", include_str!("../scenarios/everyone-returns.toml")),
+    ("hostile-broker", include_str!("../scenarios/hostile-broker.toml")),
+    ("month-offline", include_str!("../scenarios/month-offline.toml")),
+    ("swarm", include_str!("../scenarios/swarm.toml")),
+    ("tower-outage", include_str!("../scenarios/tower-outage.toml")),
+];
 
 /// Most clusters: what a hub takes connections of is less.
 const CLUSTERS_MAX: usize = 200_000;
@@ -29,8 +36,9 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(deserializer)?;
         let problem =
             |why: &str| D::Error::custom(format!("{text:?} is no time such as \"90s\" or \"8h\": {why}"));
-        let signed: SignedDuration =
-            text.parse().map_err(|error: jiff::Error| problem(&error.to_string()))?;
+        let span = text.parse::<Span>();
+        let signed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+        let signed = signed.map_err(|error| problem(&error.to_string()))?;
         Duration::try_from(signed).map(Self).map_err(|_| problem("it is negative"))
     }
 }
@@ -49,6 +57,9 @@ pub struct Scenario {
     pub change_every: Time,
     /// Once nothing goes wrong any more, every cluster must have the newest state within this.
     pub settles_within: Time,
+    /// In how many regions they stand.
+    #[serde(default = "one")]
+    pub regions: usize,
     /// What goes wrong. All of it is off where nothing is said.
     #[serde(default)]
     pub faults: Faults,
@@ -101,10 +112,44 @@ pub struct Faults {
     pub crash_every: Option<Time>,
     /// For at most so long.
     pub crash_for: Option<Time>,
+    /// Flushes of a journal that fail, of those that follow each other.
+    pub flush_fails_every: Option<Time>,
+    /// A disk that is full.
+    pub full_every: Option<Time>,
+    /// For at most so long.
+    pub full_for: Option<Time>,
+    /// A disk that is replaced by an image of what it was some time before.
+    pub old_disk_every: Option<Time>,
+    /// A journal that is lost.
+    pub journal_lost_every: Option<Time>,
+    /// A clock that is wrong: by up to an hour, at 1970, or ten years ahead.
+    pub clock_wrong_every: Option<Time>,
+    /// For at most so long.
+    pub clock_wrong_for: Option<Time>,
+    /// The hub's own, by as much. For the whole fleet.
+    pub hub_clock_wrong_every: Option<Time>,
+    /// For at most so long.
+    pub hub_clock_wrong_for: Option<Time>,
+    /// A region whose links are all cut at once. For the whole fleet.
+    pub region_cut_every: Option<Time>,
+    /// For at most so long.
+    pub region_cut_for: Option<Time>,
+    /// Power that is switched off to save it, once in so long at every site.
+    pub power_saved_every: Option<Time>,
+    /// For so long.
+    pub power_saved_for: Option<Time>,
+    /// A link that is up once in so long only.
+    pub up_every: Option<Time>,
+    /// For so long.
+    pub up_for: Option<Time>,
     /// Somebody who changes, or deletes, an object by hand.
     pub edited_every: Option<Time>,
     /// The hub, which ends and starts again from its store. For the whole fleet.
     pub hub_ends_every: Option<Time>,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl Scenario {
@@ -142,12 +187,33 @@ impl Scenario {
         for (name, every) in [
             ("cut-every", faults.cut_every),
             ("crash-every", faults.crash_every),
+            ("flush-fails-every", faults.flush_fails_every),
+            ("full-every", faults.full_every),
+            ("old-disk-every", faults.old_disk_every),
+            ("journal-lost-every", faults.journal_lost_every),
+            ("clock-wrong-every", faults.clock_wrong_every),
+            ("hub-clock-wrong-every", faults.hub_clock_wrong_every),
+            ("region-cut-every", faults.region_cut_every),
+            ("power-saved-every", faults.power_saved_every),
+            ("up-every", faults.up_every),
             ("edited-every", faults.edited_every),
             ("hub-ends-every", faults.hub_ends_every),
         ] {
             let is_often = every.is_some_and(|every| every.0 < Duration::from_secs(1));
             ensure!(!is_often, "faults.{name}: give at least 1s");
         }
+        for (name, every, lasts) in [
+            ("power-saved", faults.power_saved_every, faults.power_saved_for),
+            ("up", faults.up_every, faults.up_for),
+        ] {
+            let fits = match (every, lasts) {
+                (Some(every), Some(lasts)) => lasts < every,
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            ensure!(fits, "faults.{name}-every: give faults.{name}-for too, and a shorter time");
+        }
+        ensure!((1..=self.clusters).contains(&self.regions), "regions: give 1 to as many as clusters");
         Ok(())
     }
 }
@@ -168,11 +234,13 @@ mod tests {
             ("[faults]\ncut-every = 'soon'\n", "\"soon\" is no time"),
             ("[link]\nfastest = '2s'\nslowest = '1s'\n", "link.fastest"),
             ("[faults]\ncrash-every = '1ms'\n", "faults.crash-every"),
+            ("[faults]\nup-every = '1h'\nup-for = '2h'\n", "faults.up-every"),
+            ("regions = 4\n", "regions: give 1"),
         ] {
             let read = toml::from_str::<Scenario>(&format!("{base}{more}")).map_err(anyhow::Error::from);
             let problem = read.and_then(|scenario| scenario.check()).unwrap_err().to_string();
             assert!(problem.contains(part), "{problem}");
         }
-        assert!(Scenario::read("storm").unwrap_err().to_string().contains("calm, swarm"));
+        assert!(Scenario::read("storm").unwrap_err().to_string().contains("calm, clocks"));
     }
 }

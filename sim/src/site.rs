@@ -21,6 +21,7 @@ use edge_agent::{
         agent::{Agent, Identity},
         event::{Effect, Event, Outcome, StepId},
         object::{Gvk, ObjectRef},
+        report,
     },
     watches,
 };
@@ -30,8 +31,9 @@ use futures::{
     stream::{self, LocalBoxStream, StreamExt as _},
 };
 use protocol::{
+    documents::{AppReport, Condition},
     ids::{ClusterId, FleetId, JournalId, Nonce},
-    time::Now,
+    time::{Now, UnixSeconds},
     topics::{Downward, Upward},
 };
 use serde_json::{Value, json};
@@ -39,7 +41,7 @@ use serde_json::{Value, json};
 use crate::{
     chance::Chance,
     charter::{Charter, FLEET, TENANT, cluster_key},
-    disk::Disk,
+    disk::{Disk, DiskError},
     hub::wall,
 };
 
@@ -49,8 +51,12 @@ const HEARTBEAT: Duration = Duration::from_secs(3600);
 /// What comes of something at a site.
 #[derive(Debug)]
 pub enum Caused {
-    /// The agent says something to its hub.
-    Said(Upward, Vec<u8>),
+    /// The agent says something to its hub, on a connection.
+    Said(u64, Upward, Vec<u8>),
+    /// Power failed while it went on.
+    PowerFailed,
+    /// The journal cannot be written. The agent goes on from what it has, after a while.
+    JournalFailed,
     /// The cluster does something later.
     Later(Duration, Box<Output>),
 }
@@ -80,6 +86,12 @@ pub struct Site {
     pub chance: Chance,
     /// When the next timer of the agent is due; those before it are void.
     pub timer: Duration,
+    /// How far its clock is from a right one, in seconds.
+    pub clock: i64,
+    /// After how many more effects power fails.
+    pub fuse: Option<u32>,
+    /// What is wrong with its journal, as the hub is to hear.
+    trouble: Option<Condition>,
     identity: Identity,
     charter: Arc<Charter>,
     cluster: SimCluster,
@@ -159,6 +171,9 @@ impl Site {
             connection: None,
             chance,
             timer: Duration::MAX,
+            clock: 0,
+            fuse: None,
+            trouble: None,
             identity,
             charter: Arc::clone(charter),
             cluster,
@@ -186,17 +201,30 @@ impl Site {
         let (identity, trust) = (self.identity.clone(), self.charter.trust.clone());
         let agent = if rows.is_empty() {
             let (agent, entries) = Agent::new(identity, trust, JournalId::new(self.chance.bytes()));
-            self.disk.record(entries);
+            if let Err(error) = self.disk.record(entries) {
+                return Ok(self.journal_failed(at, error));
+            }
             agent
         } else {
             Agent::restore(identity, trust, rows, content).map_err(|error| error.to_string())?
         };
         self.agent = Some(agent);
-        Ok(self.handle(at, Event::Tick))
+        let mut caused = self.handle(at, Event::Tick);
+        if let Some(trouble) = self.trouble.clone() {
+            caused.extend(self.handle(at, Event::Journal(vec![trouble])));
+        }
+        Ok(caused)
     }
 
     /// Power fails: what is not in the journal is gone. The cluster stays as it is.
     pub fn crash(&mut self, at: Duration) {
+        self.end(at);
+        (self.fuse, self.trouble) = (None, None);
+        self.disk.power_fails(&mut self.chance);
+    }
+
+    /// The agent ends, or begins anew.
+    fn end(&mut self, at: Duration) {
         self.agent = None;
         self.connection = None;
         self.timer = Duration::MAX;
@@ -293,6 +321,21 @@ impl Site {
         self.cluster.object(object)
     }
 
+    /// What the agent says of its applications, for people who look for what is wrong.
+    pub fn says(&self) -> Vec<String> {
+        let Some(agent) = &self.agent else { return vec!["its agent does not run".to_owned()] };
+        let said = agent.apps().values().filter_map(|app| report::assess(app, None));
+        let line = |report: AppReport| {
+            let worst =
+                report.worst.map(|worst| format!("{}: {}: {}", worst.object, worst.reason, worst.message));
+            let refused =
+                report.rejected.map(|rejected| format!("{}: {}", rejected.reason, rejected.message));
+            let problems: Vec<String> = worst.into_iter().chain(refused).collect();
+            format!("its agent says: {} is {} {}", report.app, report.state, problems.join("; "))
+        };
+        said.map(line).collect()
+    }
+
     /// When the agent wants to be told the time.
     pub fn next_time(&self) -> Option<Duration> {
         let at = self.agent.as_ref()?.next_time(self.handled);
@@ -300,7 +343,30 @@ impl Site {
     }
 
     fn now(&self, at: Duration) -> Now {
-        Now { monotonic: at.saturating_sub(self.started), wall: wall(at) }
+        let wall = UnixSeconds(wall(at).0.saturating_add_signed(self.clock));
+        Now { monotonic: at.saturating_sub(self.started), wall }
+    }
+
+    /// Whether power fails before the next effect.
+    fn burns(&mut self) -> bool {
+        match self.fuse {
+            Some(0) => true,
+            Some(left) => {
+                self.fuse = Some(left - 1);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn journal_failed(&mut self, at: Duration, error: DiskError) -> Vec<Caused> {
+        let kind = match error {
+            DiskError::Full => "DiskFull",
+            DiskError::Flush => "JournalFailed",
+        };
+        self.trouble = Some(report::condition(kind, true, kind, &error.to_string()));
+        self.end(at);
+        vec![Caused::JournalFailed]
     }
 
     /// Tells the agent, as the driver does: what it records is written before anything else of it starts.
@@ -318,9 +384,22 @@ impl Site {
             Effect::Judged(_) => false,
             Effect::Observe(_) | Effect::Execute { .. } | Effect::Publish { .. } => true,
         });
-        self.disk.record(entries);
+        if self.burns() {
+            self.crash(at);
+            return vec![Caused::PowerFailed];
+        }
+        let is_written = !entries.is_empty();
+        if let Err(error) = self.disk.record(entries) {
+            return self.journal_failed(at, error);
+        }
+        let mended = is_written && self.trouble.take().is_some();
         let mut caused = Vec::new();
         for effect in effects {
+            if self.burns() {
+                self.crash(at);
+                caused.push(Caused::PowerFailed);
+                return caused;
+            }
             match effect {
                 Effect::Record(_) | Effect::Judged(_) => {}
                 Effect::Observe(kinds) => self.observe(at, kinds, &mut caused),
@@ -328,8 +407,13 @@ impl Site {
                     let executor = Rc::clone(&self.executor);
                     self.steps.push((id, async move { executor.run(step).await }.boxed_local()));
                 }
-                Effect::Publish { topic, bytes } => caused.push(Caused::Said(topic, bytes)),
+                Effect::Publish { topic, bytes } => {
+                    caused.extend(self.connection.map(|connection| Caused::Said(connection, topic, bytes)));
+                }
             }
+        }
+        if mended {
+            caused.extend(self.handle(at, Event::Journal(Vec::new())));
         }
         caused.extend(self.go_on(at));
         caused

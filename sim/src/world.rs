@@ -14,14 +14,16 @@ use protocol::{
 use crate::{
     chance::Chance,
     charter::{Charter, START, TENANT},
-    happening::{Recent, Violation, What},
+    disk::Image,
+    happening::{Machine, Recent, Violation, What},
     hub::{Hub, Sent, TICK},
-    ledger::Ledger,
+    ledger::{Ledger, Place},
     report::Report,
     scenario::{Faults, Scenario},
     site::{Caused, Site},
 };
 
+mod machine;
 mod trouble;
 mod wire;
 
@@ -43,11 +45,17 @@ const HUB_AWAY: Duration = Duration::from_secs(120);
 /// Messages to a cluster that a hostile broker remembers.
 const REMEMBERED: usize = 8;
 
+/// Effects within which power fails that fails between two.
+const FUSE: u64 = 8;
+
 /// Events that are shown when something is wrong.
 const SHOWN: usize = 24;
 
 /// Events that are remembered, to show those of one cluster.
 const RECENT: usize = 1 << 14;
+
+/// How long after the last fault people look at what their clusters say.
+const PEOPLE: Duration = Duration::from_secs(1800);
 
 /// At the end nothing may be applied for so long.
 const QUIET: Duration = Duration::from_secs(600);
@@ -99,7 +107,11 @@ pub struct World<'a> {
     connections: u64,
     ledger: Ledger,
     placed: Vec<Option<Placed>>,
+    /// Of each site, what was on its disk some time ago, and what it held then.
+    images: Vec<Option<(Image, Option<Place>)>>,
     edited: Vec<bool>,
+    /// Sites whose journal does not say any more what is theirs.
+    forgot: Vec<bool>,
     recent: VecDeque<Recent>,
     trace: Hasher,
     written: Option<&'a mut dyn Write>,
@@ -126,7 +138,9 @@ impl<'a> World<'a> {
             hub: Hub::new(Arc::clone(&charter)).context("start the hub")?,
             ledger: Ledger::new(Arc::clone(&charter), sites.len()),
             links: sites.iter().map(|_| Link::default()).collect(),
+            images: vec![None; sites.len()],
             edited: vec![false; sites.len()],
+            forgot: vec![false; sites.len()],
             faults: scenario.faults.clone(),
             placed: (0..applications).map(|_| None).collect(),
             charter,
@@ -155,6 +169,7 @@ impl<'a> World<'a> {
             drop(self.hub.register(Duration::ZERO, &id, key));
             let boot = self.chance.between(Duration::ZERO, REDIAL);
             self.queue.push(boot, What::Boot { site: number });
+            self.machine_begins(number);
             for (every, what) in [
                 (self.faults.cut_every, What::Cut { site: number }),
                 (self.faults.crash_every, What::Crash { site: number }),
@@ -163,7 +178,13 @@ impl<'a> World<'a> {
                 self.fault_later(every.map(|every| every.0), what);
             }
         }
-        self.fault_later(self.faults.hub_ends_every.map(|every| every.0), What::HubEnds);
+        for (every, what) in [
+            (self.faults.region_cut_every, What::RegionCut),
+            (self.faults.hub_ends_every, What::HubEnds),
+            (self.faults.hub_clock_wrong_every, What::HubClock { right: false }),
+        ] {
+            self.fault_later(every.map(|every| every.0), what);
+        }
         self.queue.push(REDIAL * 2, What::Change);
         self.hub_tick_by(TICK);
     }
@@ -208,6 +229,10 @@ impl<'a> World<'a> {
         let mut last: Vec<String> =
             self.recent.iter().rev().filter(of).take(SHOWN).map(Recent::line).collect();
         last.reverse();
+        if let Some(site) = site.map(|site| &self.sites[site]) {
+            last.extend(site.says());
+            last.extend(self.hub.says(&site.id));
+        }
         Box::new(Violation { at: self.now, what, last })
     }
 
@@ -235,7 +260,15 @@ impl<'a> World<'a> {
         if !self.hub_up {
             self.queue.push(self.now, What::HubStarts);
         }
+        self.queue.push(self.now, What::HubClock { right: true });
         for site in 0..self.sites.len() {
+            self.sites[site].fuse = None;
+            for what in [Machine::ClockRight, Machine::DiskHasRoom] {
+                self.queue.push(self.now, What::Machine { site, what });
+            }
+            if self.forgot[site] {
+                self.queue.push(self.now + PEOPLE, What::Machine { site, what: Machine::PeopleLook });
+            }
             self.queue.push(self.now, What::Mended { site });
             self.queue.push(self.now, What::Boot { site });
         }
@@ -282,6 +315,9 @@ impl<'a> World<'a> {
             What::Crash { site } => self.crash(site),
             What::Boot { site } => self.boot(site),
             What::Edit { site } => self.edit(site),
+            What::Machine { site, what } => self.machine(site, what),
+            What::RegionCut => self.region_cut(),
+            What::HubClock { right } => self.hub_clock(right),
             What::Change => self.change(),
             What::HubEnds => self.hub_ends(),
             What::HubStarts => {
@@ -294,10 +330,14 @@ impl<'a> World<'a> {
     }
 
     fn hub_ticks(&mut self) -> Result<(), String> {
-        if self.hub_tick != self.now || !self.hub_up {
+        if self.hub_tick != self.now {
             return Ok(());
         }
+        // A hub that starts again ticks again.
         self.hub_tick = Duration::MAX;
+        if !self.hub_up {
+            return Ok(());
+        }
         let sent = self.hub.tick(self.now);
         self.carry(sent)?;
         let next = if self.hub.waits_for_tick() { TICK } else { IDLE_TICK };
@@ -400,12 +440,12 @@ impl<'a> World<'a> {
                     Caused::Later(delay, output) => {
                         self.queue.push(self.now + delay, What::Kube { site: number, output });
                     }
-                    Caused::Said(topic, bytes) => {
-                        if let Some(connection) = self.sites[number].connection {
-                            self.report.up.count(bytes.len());
-                            self.deliver_up(number, connection, topic, bytes);
-                        }
+                    Caused::Said(connection, topic, bytes) => {
+                        self.report.up.count(bytes.len());
+                        self.deliver_up(number, connection, topic, bytes);
                     }
+                    Caused::PowerFailed => self.power_failed(number),
+                    Caused::JournalFailed => self.journal_failed(number),
                 }
             }
             let requests = self.sites[number].requests();

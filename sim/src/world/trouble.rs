@@ -5,7 +5,7 @@ use std::time::Duration;
 use edge_agent::cluster::sim::Action;
 use serde_json::json;
 
-use super::{HUB_AWAY, LATE, UNNOTICED, What, World};
+use super::{FUSE, HUB_AWAY, LATE, UNNOTICED, What, World};
 use crate::site::Hindrance;
 
 impl World<'_> {
@@ -43,11 +43,31 @@ impl World<'_> {
     pub(super) fn cut(&mut self, site: usize) -> Result<(), String> {
         let Some(every) = self.faults.cut_every else { return Ok(()) };
         self.report.fault("links cut");
-        self.links[site].cut = true;
-        self.unnoticed(site);
         self.fault_for(self.faults.cut_for.map(|longest| longest.0), What::Mended { site });
         self.fault_later(Some(every.0), What::Cut { site });
+        self.cut_link(site)
+    }
+
+    pub(super) fn cut_link(&mut self, site: usize) -> Result<(), String> {
+        self.links[site].cut = true;
+        self.unnoticed(site);
         self.lose_connection(site)
+    }
+
+    /// The links of a region fail at once, and come back at once.
+    pub(super) fn region_cut(&mut self) -> Result<(), String> {
+        let Some(every) = self.faults.region_cut_every else { return Ok(()) };
+        self.fault_later(Some(every.0), What::RegionCut);
+        self.report.fault("regions cut");
+        let regions = self.plan.scenario.regions;
+        let region = usize::try_from(self.chance.below(regions as u64)).unwrap_or_default();
+        let longest = self.faults.region_cut_for.map_or(LATE, |longest| longest.0);
+        let back = self.now + self.chance.between(Duration::from_secs(1), longest);
+        for site in (region..self.sites.len()).step_by(regions) {
+            self.queue.push(back, What::Mended { site });
+            self.cut_link(site)?;
+        }
+        Ok(())
     }
 
     pub(super) fn crash(&mut self, site: usize) -> Result<(), String> {
@@ -56,10 +76,14 @@ impl World<'_> {
         if self.sites[site].agent.is_none() {
             return Ok(());
         }
-        self.report.fault("agents whose power failed");
-        self.unnoticed(site);
-        self.sites[site].crash(self.now);
-        self.fault_for(self.faults.crash_for.map(|longest| longest.0), What::Boot { site });
+        // At once, or between any two of the effects that come next.
+        match self.chance.below(2 * FUSE) {
+            0..FUSE => {
+                self.sites[site].crash(self.now);
+                self.power_failed(site);
+            }
+            effects => self.sites[site].fuse = u32::try_from(effects - FUSE).ok(),
+        }
         Ok(())
     }
 
