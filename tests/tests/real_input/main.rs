@@ -15,14 +15,24 @@ mod harness;
 mod phase;
 mod prometheus;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
-use edgefleet::release::Plan;
+use edgefleet::{clock, release::Plan};
 use fleet_broker::resources::{AssignmentState, AssignmentStatus};
 use protocol::ids::AppId;
 
 use harness::{FAR_KINDS, PART_OF, Site};
+
+/// Definitions of custom resources.
+const DEFINITIONS: &str = "customresourcedefinitions";
+
+/// How often those that are about to go are changed.
+const TOUCH_EVERY: Duration = Duration::from_secs(20);
 
 /// Where add-ons live.
 const SYSTEM: &str = "kube-system";
@@ -54,7 +64,10 @@ async fn shrinks_to(
     let max_deletes = u32::try_from(all.len())?;
     let bundle = site.deliver_deleting(application, kept, max_deletes).await?;
     // It is not up to date before what it left out is gone.
-    site.assigned(&bundle, AssignmentState::Updated).await?;
+    tokio::select! {
+        shown = site.assigned(&bundle, AssignmentState::Updated) => drop(shown?),
+        never = touch_definitions(site) => match never {},
+    }
     let after = uids(site, application).await?;
     for name in &all {
         let expected = applied.get(name).filter(|_| kept_names.contains(name));
@@ -65,6 +78,22 @@ async fn shrinks_to(
     ensure!(lost.is_empty(), "what was there before is gone or new: {lost:?}");
     println!("{application}: {} of {} objects pruned", all.len() - kept_names.len(), all.len());
     Ok(())
+}
+
+/// Changes definitions that are about to go, again and again. The API server looks for objects of each before it goes; if
+/// its storage of them is not ready, it looks again when the definition changes, or after minutes.
+async fn touch_definitions(site: &Site) -> Infallible {
+    let deleting = r#"jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.metadata.name}{"\n"}{end}"#;
+    let mut rounds = tokio::time::interval(TOUCH_EVERY);
+    loop {
+        rounds.tick().await;
+        let round = format!("edgefleet.dev/touched={}", clock::now().0);
+        // Any of them may be gone by now.
+        let names = site.kubectl.run(&["get", DEFINITIONS, "-o", deleting]).await.unwrap_or_default();
+        for name in names.lines() {
+            drop(site.kubectl.run(&["annotate", "--overwrite", DEFINITIONS, name, &round]).await);
+        }
+    }
 }
 
 /// What manifests hold, as kubectl names it.
@@ -86,7 +115,7 @@ async fn applied(site: &Site, application: &str) -> Result<BTreeMap<String, Stri
 }
 
 /// What is there and not about to go, with its identity; apart from what the API server keeps for itself and what
-/// other tests apply meanwhile.
+/// other tests apply meanwhile, or leave to go with their namespace.
 async fn uids(site: &Site, application: &str) -> Result<BTreeMap<String, String>> {
     let others = format!("!{AUTOMANAGED},!{PART_OF}");
     let mut found = listed(site, &["--namespace", SYSTEM], &others).await?;
@@ -95,11 +124,13 @@ async fn uids(site: &Site, application: &str) -> Result<BTreeMap<String, String>
 }
 
 async fn listed(site: &Site, scope: &[&str], selector: &str) -> Result<BTreeMap<String, String>> {
-    let columns = r#"jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.uid} {.metadata.deletionTimestamp}{"\n"}{end}"#;
+    let columns = r#"jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name} {.metadata.uid} {.metadata.deletionTimestamp} {.metadata.ownerReferences[*].kind}{"\n"}{end}"#;
     let arguments = [&["get", FAR_KINDS, "-l", selector, "-o", columns], scope].concat();
     let printed = site.kubectl.run(&arguments).await?;
     let line = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
-        [kind, name, uid, ""] => Some((format!("{kind} {name}"), uid.to_owned())),
+        [kind, name, uid, "", ref owners @ ..] if !owners.contains(&"Namespace") => {
+            Some((format!("{kind} {name}"), uid.to_owned()))
+        }
         [..] => None,
     };
     Ok(printed.lines().filter_map(line).collect())
