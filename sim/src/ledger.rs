@@ -121,11 +121,6 @@ impl Ledger {
         releases.iter().find_map(|digest| self.lacks_objects(site, digest))
     }
 
-    /// Whether a site has another object of this name than was signed.
-    pub fn differs(&self, site: &Site, object: &ObjectRef, signed: &Value) -> bool {
-        site.object(object).is_some_and(|live| !covers(live, signed))
-    }
-
     /// What is missing of a release on a site's cluster, if anything is.
     pub fn lacks_objects(&self, site: &Site, release: &Digest) -> Option<String> {
         let objects = &self.charter.release(release)?.objects;

@@ -112,7 +112,7 @@ pub struct Faults {
     pub crash_every: Option<Time>,
     /// For at most so long.
     pub crash_for: Option<Time>,
-    /// Flushes of a journal that fail, of those that follow each other.
+    /// A flush of the journal that fails.
     pub flush_fails_every: Option<Time>,
     /// A disk that is full.
     pub full_every: Option<Time>,

@@ -336,6 +336,13 @@ impl Site {
         said.map(line).collect()
     }
 
+    /// Objects of which the agent says that others hold their fields, the worst of each application.
+    pub fn conflicts(&self) -> Vec<String> {
+        let apps = self.agent.iter().flat_map(|agent| agent.apps().values());
+        let worst = apps.filter_map(|app| report::assess(app, None)?.worst);
+        worst.filter(|worst| worst.reason == "Conflict").map(|worst| worst.object).collect()
+    }
+
     /// When the agent wants to be told the time.
     pub fn next_time(&self) -> Option<Duration> {
         let at = self.agent.as_ref()?.next_time(self.handled);

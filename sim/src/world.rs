@@ -54,7 +54,7 @@ const SHOWN: usize = 24;
 /// Events that are remembered, to show those of one cluster.
 const RECENT: usize = 1 << 14;
 
-/// How long after the last fault people look at what their clusters say.
+/// After the last fault people look at what their clusters say, so often.
 const PEOPLE: Duration = Duration::from_secs(1800);
 
 /// At the end nothing may be applied for so long.

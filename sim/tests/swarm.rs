@@ -65,15 +65,19 @@ fn no_rule_is_broken() {
     assert!(missing.is_empty(), "what did not happen: {missing:?}");
 }
 
+/// Without what was mended each breaks a rule: see docs/simulator.md.
+#[test]
+fn what_was_found_once_stays_mended() {
+    for (name, seed, days) in [("clocks", 1, 3), ("clocks", 2, 3), ("swarm", 1, 2)] {
+        run(name, seed, days);
+    }
+}
+
 #[test]
 fn no_rule_is_broken_in_any_scenario() {
-    for (name, days) in [
-        ("clocks", 3),
-        ("everyone-returns", 1),
-        ("hostile-broker", 1),
-        ("month-offline", 10),
-        ("tower-outage", 2),
-    ] {
+    for (name, days) in
+        [("everyone-returns", 1), ("hostile-broker", 1), ("month-offline", 10), ("tower-outage", 2)]
+    {
         for seed in 1..3 {
             let report = run(name, seed, days);
             assert!(!report.faults.is_empty(), "nothing went wrong in {name}");

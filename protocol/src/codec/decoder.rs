@@ -337,11 +337,6 @@ struct Items<'a, 'de> {
 }
 
 impl Items<'_, '_> {
-    /// How many are left, for who takes memory for them: each is a byte at least, whatever was declared.
-    fn hint(&self) -> Option<usize> {
-        usize::try_from(self.left).ok().map(|left| left.min(self.decoder.rest.len()))
-    }
-
     fn next(&mut self) -> bool {
         let more = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -360,8 +355,9 @@ impl<'de> de::SeqAccess<'de> for &mut Items<'_, 'de> {
         if self.next() { seed.deserialize(&mut *self.decoder).map(Some) } else { Ok(None) }
     }
 
+    /// For who takes memory for them: each is a byte at least, whatever was declared.
     fn size_hint(&self) -> Option<usize> {
-        self.hint()
+        usize::try_from(self.left).ok().map(|left| left.min(self.decoder.rest.len()))
     }
 }
 

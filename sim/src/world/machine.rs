@@ -1,10 +1,10 @@
 //! What happens to the machines at the sites, and to the hub's clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use edge_agent::cluster::sim::Action;
+use edge_agent::{cluster::sim::Action, logic::object::ObjectRef};
 
-use super::{Machine, REDIAL, What, World};
+use super::{Machine, PEOPLE, REDIAL, What, World};
 use crate::{disk::Image, hub::wall, ledger::Place, scenario::Time};
 
 /// Ten years, in seconds.
@@ -126,15 +126,18 @@ impl World<'_> {
     }
 
     /// An agent that forgot what is its own takes back nothing that others changed: it says that there is a conflict. People
-    /// delete such an object, and it is made anew.
+    /// delete what it names, and it is made anew; then they look again.
     fn people_look(&mut self, site: usize) -> Result<(), String> {
-        let placed = self.placed.iter().flatten().map(|placed| placed.release);
+        let conflicts = self.sites[site].conflicts();
         let charter = Arc::clone(&self.charter);
-        let objects = placed.flat_map(|release| &charter.releases[release].objects);
-        let conflicts: Vec<_> = objects
-            .filter(|(object, signed)| self.ledger.differs(&self.sites[site], object, signed))
-            .collect();
-        for (object, _) in conflicts {
+        let objects = charter.releases.iter().flat_map(|published| &published.objects);
+        let named =
+            objects.map(|(object, _)| object).filter(|object| conflicts.contains(&object.to_string()));
+        let named: BTreeSet<&ObjectRef> = named.collect();
+        if !named.is_empty() {
+            self.queue.push(self.now + PEOPLE, What::Machine { site, what: Machine::PeopleLook });
+        }
+        for object in named {
             self.report.fault("conflicts resolved by hand");
             let caused = self.sites[site].edit(self.now, object.clone(), Action::Delete);
             self.follow(site, caused)?;

@@ -25,16 +25,17 @@ pub const HEARD_AT_ONCE: usize = 32;
 pub struct Heard {
     key: PublicKey,
     message: Message,
+    /// Its envelope, of which parts are kept.
+    envelope: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
 enum Message {
     Hello(Verified<Hello>),
     Want(Verified<Want>),
-    /// With its envelope, of which parts are kept.
-    Report(Verified<Report>, Vec<u8>),
+    Report(Verified<Report>),
     /// What it says of itself is verified with what it is an answer to.
-    Held(Vec<u8>),
+    Held,
 }
 
 impl Fleet {
@@ -58,13 +59,13 @@ impl Fleet {
         let message = match topic {
             Upward::Hello => self.verify(id, &key, &bytes).map(Message::Hello),
             Upward::Want => self.verify(id, &key, &bytes).map(Message::Want),
-            Upward::Report => match self.verify(id, &key, &bytes) {
-                Some(report) => return Ok(Heard { key, message: Message::Report(report, bytes) }),
-                None => None,
-            },
-            Upward::Held => return Ok(Heard { key, message: Message::Held(bytes) }),
+            Upward::Report => self.verify(id, &key, &bytes).map(Message::Report),
+            Upward::Held => Some(Message::Held),
         };
-        message.map(|message| Heard { key, message }).ok_or(bytes)
+        match message {
+            Some(message) => Ok(Heard { key, message, envelope: bytes }),
+            None => Err(bytes),
+        }
     }
 
     pub(super) fn said(
@@ -83,7 +84,7 @@ impl Fleet {
     /// What a connection that is being ended still says is not listened to, nor what was verified by a key that is the
     /// cluster's no longer.
     pub(super) fn heard(&mut self, now: Now, id: &ClusterId, heard: Heard, effects: &mut Vec<Effect>) {
-        let Heard { key, message } = heard;
+        let Heard { key, message, envelope } = heard;
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         if !cluster.connected || !cluster.is_let_in(&self.revoked) || cluster.identity != Some(key) {
             return;
@@ -91,9 +92,9 @@ impl Fleet {
         match message {
             Message::Hello(hello) => self.hello(now, id, &hello, effects),
             Message::Want(want) => self.want(id, &want, effects),
-            Message::Held(bytes) => self.held_came(now, id, &bytes, effects),
+            Message::Held => self.held_came(now, id, &envelope, effects),
             // A cluster is looked up once for a report: of ten thousand, that takes a part of its time.
-            Message::Report(report, envelope) => {
+            Message::Report(report) => {
                 let before = cluster.report.as_ref();
                 if before.is_some_and(|before| before.past.contains(&report.journal)) {
                     return self.end_life(id, report.journal, effects);
