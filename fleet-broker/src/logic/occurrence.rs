@@ -42,6 +42,8 @@ pub enum Reason {
     Blocked,
     /// An operator wrote an object.
     Changed,
+    /// The hub's clock was set.
+    ClockSet,
     /// Every cluster has it and is healthy.
     Complete,
     /// A cluster is there.
@@ -110,6 +112,7 @@ impl Reason {
             Reason::AwaitsApproval => "AwaitsApproval",
             Reason::Blocked => "Blocked",
             Reason::Changed => "Changed",
+            Reason::ClockSet => "ClockSet",
             Reason::Complete => "Complete",
             Reason::Connected => "Connected",
             Reason::Created => "Created",
@@ -147,6 +150,7 @@ impl Reason {
             Reason::Ahead
                 | Reason::AwaitsApproval
                 | Reason::Blocked
+                | Reason::ClockSet
                 | Reason::Degraded
                 | Reason::Drifted
                 | Reason::Failed

@@ -2,7 +2,8 @@
 
 use protocol::{limits, time::Now};
 
-use super::{Effect, Fleet, RESIGN_EVERY};
+use super::{Effect, Fleet, RESIGN_EVERY, told};
+use crate::logic::occurrence::Reason;
 
 impl Fleet {
     /// What is due, and what was put off until now.
@@ -27,9 +28,17 @@ impl Fleet {
     fn look_at_clock(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(last) = self.looked.replace(now) else { return };
         let expected = last.wall.plus(now.monotonic.saturating_sub(last.monotonic).as_secs());
-        if expected.since(now.wall).max(now.wall.since(expected)) <= limits::CLOCK_SKEW_SECONDS {
+        let (back, ahead) = (expected.since(now.wall), now.wall.since(expected));
+        if back.max(ahead) <= limits::CLOCK_SKEW_SECONDS {
             return;
         }
+        let set = if back > 0 { format!("back by {back} s") } else { format!("ahead by {ahead} s") };
+        let message = format!(
+            "the hub's clock was set {set}, to {}: all is decided again, and clusters connect anew",
+            now.wall
+        );
+        let tell = |app| told::of_application(app, Reason::ClockSet, message.clone());
+        effects.extend(self.applications.keys().map(tell));
         self.changed.now.extend(self.applications.keys().cloned());
         let connected = self.clusters.iter().filter(|(_, cluster)| cluster.connected);
         effects.extend(connected.map(|(id, _)| Effect::Kick(id.clone())));

@@ -4,6 +4,7 @@ use protocol::{limits, time::UnixSeconds};
 use serde_json::json;
 
 use super::bench::{Bench, kicks, spec};
+use crate::logic::{fleet::Effect, occurrence::Reason};
 
 const TOWERS: [&str; 2] = ["tower-1", "tower-2"];
 
@@ -14,6 +15,17 @@ fn come_back(bench: &mut Bench) {
         bench.connect(tower);
     }
     bench.settle();
+}
+
+/// What people are told of the clock: once for each application, and here there is one.
+fn told_of_clock(effects: &[Effect]) -> String {
+    let said = effects.iter().filter_map(|effect| {
+        let Effect::Occurred(occurrence) = effect else { return None };
+        (occurrence.reason == Reason::ClockSet).then_some(&occurrence.message)
+    });
+    let said: Vec<&String> = said.collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    said[0].clone()
 }
 
 #[test]
@@ -30,7 +42,11 @@ fn a_clock_that_was_wrong_for_a_while_bricks_nothing() {
         assert!(bench.reason("gateway").contains(reason), "{wrong}: {}", bench.reason("gateway"));
         bench.wait(600);
         bench.now.wall = right.plus(600);
-        assert_eq!(kicks(&bench.tick()), 2, "{wrong}");
+        let effects = bench.tick();
+        assert_eq!(kicks(&effects), 2, "{wrong}");
+        let set = if wrong.0 == 0 { "ahead" } else { "back" };
+        let said = told_of_clock(&effects);
+        assert!(said.starts_with(&format!("the hub's clock was set {set} by ")), "{wrong}: {said}");
         come_back(&mut bench);
         for tower in TOWERS {
             assert_eq!(bench.told(tower), ["gateway level=debug"], "{tower} after {wrong}");
