@@ -7,14 +7,10 @@ use std::{
 };
 
 use apimachinery::selector::Selector;
-use bytes::Bytes;
 use protocol::{
-    documents::{Chunk, Encoding},
     enrol::JoinCode,
-    ids::{AppId, ClusterId, Digest, KeyId, Name},
-    limits,
+    ids::{AppId, ClusterId, KeyId, Name},
     time::{Now, UnixSeconds},
-    topics::Downward,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -25,25 +21,26 @@ use crate::{
     hub::Hub,
     logic::{
         fleet::{
-            Application, BundleRecord, ClusterRecord, Document, DocumentKind, Effect, Event, Fleet,
-            FreezeRecord, HoldRecord, messages, recovery::Standing,
+            Application, BundleRecord, ClusterRecord, Event, Fleet, FreezeRecord, HoldRecord,
+            recovery::Standing,
         },
         occurrence::Occurrence,
-        registry::{Change, EVENTS_MAX, Object, ObjectKey},
+        registry::{Change, Object, ObjectKey},
     },
     pki::CertificateAuthority,
     presented::OwnCertificate,
     renewal::Renewals,
     resources::{self, APPROVE_ANNOTATION, Kind},
-    store::{StoreError, Write},
+    store::StoreError,
     transport::{Transport, TransportEvent},
 };
 
 mod came;
 mod carry;
+mod outcome;
 mod show;
-use carry::CarryAnswer;
 pub use carry::CarryQuestion;
+use outcome::{Batch, Storing, Waiting};
 pub use show::show_one;
 
 /// Name under which the fleet writes statuses.
@@ -54,9 +51,6 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Events handled as one: one commit, one transaction of statuses.
 const BATCH: usize = 512;
-
-/// Events told at once: whoever speaks to the hub waits for no more than these.
-const TOLD_AT_ONCE: usize = 512;
 
 /// Registry changes read at once.
 const CHANGES: usize = 1024;
@@ -131,24 +125,8 @@ pub(crate) struct Controller {
     pub(crate) seen: u64,
     /// What happened and is to be told. Like statuses it waits for clusters that are to hear of a change.
     pub(crate) untold: Vec<Occurrence>,
-}
-
-/// A message to be acknowledged, or a question to be answered, once what it caused is durable.
-enum Waiting {
-    Message(oneshot::Sender<()>),
-    Answer(oneshot::Sender<Bytes>, Bytes),
-    Code(oneshot::Sender<Result<JoinCode, String>>, Box<JoinCode>),
-    Standing(oneshot::Sender<Option<Standing>>, Option<Box<Standing>>),
-    Revoked(oneshot::Sender<Option<Revoked>>, Revoked),
-    Carry(CarryAnswer),
-}
-
-/// What one batch of events leads to.
-#[derive(Default)]
-struct Batch {
-    writes: Vec<Write>,
-    effects: Vec<Effect>,
-    waiting: Vec<Waiting>,
+    /// A batch that is being stored while the next is decided.
+    pub(crate) storing: Option<Storing>,
 }
 
 impl Controller {
@@ -196,6 +174,7 @@ impl Controller {
             self.settle(&mut batch);
             self.carry_out(&mut batch).await?;
         }
+        self.finish().await?;
         if !self.untold.is_empty() {
             self.hub.commit(ACTOR, std::mem::take(&mut self.untold), Vec::new()).await?;
         }
@@ -331,62 +310,6 @@ impl Controller {
         };
     }
 
-    /// Stores everything at once, then sends, then shows, then acknowledges: of the batch, the room alone is left.
-    async fn carry_out(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        let Batch { writes, effects, waiting } = batch;
-        let (mut sent, mut shown) = (Vec::new(), Vec::new());
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Store(documents) => writes.extend(documents.into_iter().map(write_of)),
-                Effect::Push(..) | Effect::SendContent { .. } | Effect::Kick(_) => sent.push(effect),
-                Effect::ClusterStatus(..) | Effect::ApplicationStatus(..) | Effect::Assignment(..) => {
-                    shown.push(effect);
-                }
-                Effect::Occurred(occurrence) => self.untold.push(occurrence),
-            }
-        }
-        let recovers = |write: &Write| matches!(write, Write::PutDocument { kind, .. } if *kind == DocumentKind::Recovery.name());
-        if writes.iter().any(recovers) {
-            self.log_standing();
-        }
-        let mut occurred = self.next_told();
-        // Events are seldom a commit of their own: what happened is told with the documents it came of, else with the
-        // statuses.
-        if !writes.is_empty() {
-            self.hub.commit(ACTOR, std::mem::take(&mut occurred), std::mem::take(writes)).await?;
-        }
-        for effect in sent {
-            self.send(effect).await;
-        }
-        if self.fleet.has_more() {
-            // What waits to be written goes before the next are signed for.
-            tokio::task::yield_now().await;
-        }
-        self.show(shown, occurred).await;
-        for waiting in waiting.drain(..) {
-            // Whoever waited may have gone; what it asked for is done.
-            match waiting {
-                Waiting::Message(done) => drop(done.send(())),
-                Waiting::Answer(answer, bytes) => drop(answer.send(bytes)),
-                Waiting::Code(answer, code) => drop(answer.send(Ok(*code))),
-                Waiting::Standing(answer, standing) => drop(answer.send(standing.map(|standing| *standing))),
-                Waiting::Revoked(answer, revoked) => drop(answer.send(Some(revoked))),
-                Waiting::Carry(answer) => answer.send(),
-            }
-        }
-        Ok(())
-    }
-
-    /// What is to be told now of what happened.
-    fn next_told(&mut self) -> Vec<Occurrence> {
-        self.untold.drain(..self.told_now()).collect()
-    }
-
-    fn told_now(&self) -> usize {
-        let waits = self.fleet.holds_back() && self.untold.len() < EVENTS_MAX;
-        if waits { 0 } else { self.untold.len().min(TOLD_AT_ONCE) }
-    }
-
     /// Says in the log that the hub is in another life, and what it waits for.
     fn log_standing(&self) {
         let Some(Standing { recovery, joined, unheard, .. }) = self.fleet.standing() else { return };
@@ -399,61 +322,6 @@ impl Controller {
                 tracing::warn!(cause, joined, unheard, "nothing changes until `edgefleet restore --accept`")
             }
         }
-    }
-
-    async fn send(&self, effect: Effect) {
-        match effect {
-            Effect::Push(cluster, topic, bytes) => self.push(&cluster, topic, bytes).await,
-            Effect::SendContent { cluster, target, encoding, offset } => {
-                self.send_content(&cluster, target, encoding, offset).await;
-            }
-            Effect::Kick(cluster) => drop(self.transport.kick(&cluster)),
-            Effect::Store(_)
-            | Effect::ClusterStatus(..)
-            | Effect::ApplicationStatus(..)
-            | Effect::Occurred(_)
-            | Effect::Assignment(..) => {}
-        }
-    }
-
-    async fn push(&self, cluster: &ClusterId, topic: Downward, bytes: Vec<u8>) {
-        // Delivery is state: whoever misses this says hello again, or asks again.
-        if let Err(error) = self.transport.push(cluster, topic, Bytes::from(bytes)).await {
-            tracing::debug!(%cluster, ?topic, %error, "not pushed");
-        }
-    }
-
-    async fn send_content(&self, cluster: &ClusterId, target: Digest, encoding: Encoding, offset: u64) {
-        let chunks = match self.window(target, encoding, offset).await {
-            Ok(chunks) => chunks,
-            Err(error) => {
-                tracing::error!(%cluster, %target, %error, "content cannot be read; publish its bundle again");
-                // The cluster says so at once, and asks again later.
-                messages::window(target, encoding, 0, 0, &[])
-            }
-        };
-        for chunk in chunks {
-            self.push(cluster, Downward::Blob, chunk.encode()).await;
-        }
-    }
-
-    async fn window(
-        &self,
-        target: Digest,
-        encoding: Encoding,
-        offset: u64,
-    ) -> Result<Vec<Chunk>, StoreError> {
-        let store = self.hub.store();
-        let Some(blob) = store.blob(*target.as_bytes()).await? else {
-            return Ok(messages::window(target, encoding, 0, 0, &[]));
-        };
-        let len = limits::CHUNK_BYTES * limits::WINDOW_CHUNKS;
-        let bytes = store.read_blob(*target.as_bytes(), offset, len).await?;
-        let expected = blob.zstd_len.saturating_sub(offset).min(len as u64);
-        if (bytes.len() as u64) < expected {
-            return Err(StoreError::Corrupt { what: "a blob is shorter than its record".to_owned() });
-        }
-        Ok(messages::window(target, encoding, blob.zstd_len, offset, &bytes))
     }
 }
 
@@ -547,12 +415,4 @@ fn application(value: &Value) -> Option<Application> {
         generation: u64::try_from(generation).unwrap_or_default(),
         approval: annotations.get(APPROVE_ANNOTATION).cloned(),
     })
-}
-
-fn write_of(document: Document) -> Write {
-    let kind = DocumentKind::name(document.kind);
-    match document.bytes {
-        Some(bytes) => Write::PutDocument { kind, key: document.key, bytes },
-        None => Write::DeleteDocument { kind, key: document.key },
-    }
 }

@@ -236,6 +236,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         started: started(),
         seen: 0,
         untold: Vec::new(),
+        storing: None,
     };
     let (stop_fleet, fleet_stopped) = oneshot::channel();
     let fleet = tokio::spawn(controller.run(events, questions, fleet_stopped));

@@ -47,8 +47,8 @@ use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, Clu
 pub use freeze::FreezeRecord;
 pub use labels::Labels;
 
+use decide::Removals;
 pub use decide::believe;
-use decide::{Removals, UnderWay};
 use messages::Heard;
 use recovery::{Agreement, Claim, Recovery};
 use reported::Reported;
@@ -230,7 +230,7 @@ pub struct Fleet {
     revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
     /// Applications whose change was told to some clusters and not yet to all.
-    under_way: BTreeMap<AppId, UnderWay>,
+    under_way: BTreeMap<AppId, ClusterId>,
     /// What was put out last of applications, undated.
     shown: BTreeMap<AppId, ApplicationStatus>,
     changed: Changed,

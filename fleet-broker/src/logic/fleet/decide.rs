@@ -23,23 +23,13 @@ use super::{
 };
 use crate::resources::OnUnmatch;
 
-/// Clusters that are told to install something first, and then twice as many each time, up to a limit: the first of them
-/// verify it while the hub signs for the next, and whoever else speaks to the hub waits for no more than these.
-pub(super) const TOLD_FIRST: usize = 32;
-const TOLD_AT_ONCE: usize = 512;
+/// Clusters that are told to install something at once: they are stored, and those before them verify it, while the hub
+/// signs for the next; and whoever else speaks to the hub waits for no more than these.
+pub(super) const TOLD_AT_ONCE: usize = 64;
 
 /// How long people wait to see what was told to more than the first: what clusters hear comes first, and those that
 /// report meanwhile make one status of both.
 pub(super) const SHOWN_AFTER: Duration = Duration::from_millis(250);
-
-/// How far a change is that goes on.
-#[derive(Debug)]
-pub(super) struct UnderWay {
-    /// The last cluster that was told.
-    last: ClusterId,
-    /// How many are told next.
-    next: usize,
-}
 
 /// Changes of what clusters are told.
 type Edits = BTreeMap<ClusterId, Vec<Edit>>;
@@ -123,9 +113,9 @@ impl Fleet {
             let Some(application) = self.applications.get(id) else { continue };
             let decision = match last {
                 // What goes on was decided, and said, when it began.
-                Some(UnderWay { last, next }) => match self.rest(now, id, application, last, next) {
+                Some(last) => match self.rest(now, id, application, last) {
                     Ok(install) => {
-                        self.promote(id, install, next, &mut edits);
+                        self.promote(id, install, &mut edits);
                         if !self.under_way.contains_key(id) {
                             // The next change does not put it off again.
                             self.changed.shown_from.get_or_insert(now.monotonic + SHOWN_AFTER);
@@ -143,7 +133,7 @@ impl Fleet {
                             for cluster in change.remove {
                                 edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
                             }
-                            self.promote(id, change.install, TOLD_FIRST, &mut edits);
+                            self.promote(id, change.install, &mut edits);
                         }
                         decision
                     }
@@ -158,22 +148,15 @@ impl Fleet {
         }
     }
 
-    /// Tells the first `count` of these clusters now. If there are more, they follow.
-    fn promote(
-        &mut self,
-        id: &AppId,
-        install: BTreeMap<ClusterId, Arc<DesiredRelease>>,
-        count: usize,
-        edits: &mut Edits,
-    ) {
-        let (more, mut told) = (install.len() > count, None);
-        for (cluster, release) in install.into_iter().take(count) {
+    /// Tells the first of these clusters now. If there are more, they follow.
+    fn promote(&mut self, id: &AppId, install: BTreeMap<ClusterId, Arc<DesiredRelease>>, edits: &mut Edits) {
+        let (more, mut told) = (install.len() > TOLD_AT_ONCE, None);
+        for (cluster, release) in install.into_iter().take(TOLD_AT_ONCE) {
             edits.entry(cluster.clone()).or_default().push(Edit::Install(release));
             told = Some(cluster);
         }
         if let Some(last) = told.filter(|_| more) {
-            let next = (2 * count).min(TOLD_AT_ONCE);
-            self.under_way.insert(id.clone(), UnderWay { last, next });
+            self.under_way.insert(id.clone(), last);
         }
         // Once it is told, numbers say more than that it was told.
         self.changed.later.insert(id.clone());
@@ -222,15 +205,14 @@ impl Fleet {
         Ok(change)
     }
 
-    /// The next `count` clusters after `last` that a change goes on to, and one more if there is one: not more, for to look
-    /// at all of them each time would take longer than to tell them. What else changed meanwhile is decided on after it.
+    /// The next clusters after `last` that a change goes on to, and one more than are told if there is one: not more, for to
+    /// look at all of them each time would take longer than to tell them. What else changed meanwhile is decided on after it.
     fn rest(
         &self,
         now: Now,
         id: &AppId,
         application: &Application,
         last: ClusterId,
-        count: usize,
     ) -> Result<BTreeMap<ClusterId, Arc<DesiredRelease>>, (Waits, String)> {
         let (release, placement) = self.placement(id, application)?;
         may_install(now, application, release)?;
@@ -239,7 +221,7 @@ impl Fleet {
             let step = self.step(id, application, placement.on(&state.labels), state);
             if let Step::Install(wanted) = step { Some((cluster.clone(), Arc::clone(wanted))) } else { None }
         });
-        Ok(install.take(count + 1).collect())
+        Ok(install.take(TOLD_AT_ONCE + 1).collect())
     }
 
     fn placement(
