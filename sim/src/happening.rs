@@ -44,6 +44,9 @@ pub(crate) enum What {
     HubEnds,
     HubStarts,
     HubClock { right: bool },
+    BackUp,
+    HubLost,
+    Accepted,
 }
 
 /// What happens to the machine of a site.
@@ -102,6 +105,9 @@ impl What {
             Self::Change => "change",
             Self::HubEnds => "hub-ends",
             Self::HubStarts => "hub-starts",
+            Self::BackUp => "back-up",
+            Self::HubLost => "hub-lost",
+            Self::Accepted => "accepted",
         }
     }
 
@@ -124,7 +130,10 @@ impl What {
             | Self::Change
             | Self::HubEnds
             | Self::HubStarts
-            | Self::HubClock { .. } => None,
+            | Self::HubClock { .. }
+            | Self::BackUp
+            | Self::HubLost
+            | Self::Accepted => None,
         }
     }
 
@@ -147,7 +156,10 @@ impl What {
             | Self::Change
             | Self::HubEnds
             | Self::HubStarts
-            | Self::HubClock { .. } => (String::new(), &[]),
+            | Self::HubClock { .. }
+            | Self::BackUp
+            | Self::HubLost
+            | Self::Accepted => (String::new(), &[]),
         }
     }
 }

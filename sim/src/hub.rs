@@ -9,6 +9,7 @@ use std::{
 use fleet_broker::{
     logic::fleet::{
         Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, RestoreError, messages,
+        recovery::{Record, Recovery},
     },
     resources::{AssignmentState, ClusterStatus},
 };
@@ -44,6 +45,15 @@ pub struct Seen {
     pub state: AssignmentState,
 }
 
+/// What is kept of a hub elsewhere.
+#[derive(Clone)]
+pub struct Backup {
+    at: UnixSeconds,
+    store: BTreeMap<(DocumentKind, String), Vec<u8>>,
+    clusters: BTreeMap<ClusterId, ClusterRecord>,
+    applications: BTreeMap<AppId, Application>,
+}
+
 /// A hub.
 pub struct Hub {
     charter: Arc<Charter>,
@@ -54,6 +64,8 @@ pub struct Hub {
     applications: BTreeMap<AppId, Application>,
     contents: BTreeMap<Digest, Arc<[u8]>>,
     connected: BTreeSet<ClusterId>,
+    /// How often it was restored.
+    life: u32,
     /// When this process began.
     started: Duration,
     /// How far its clock is from a right one, in seconds.
@@ -72,13 +84,14 @@ impl Hub {
     pub fn new(charter: Arc<Charter>) -> Result<Self, RestoreError> {
         let content = |published: &Published| (published.pack, Arc::clone(&published.packed));
         let mut hub = Self {
-            fleet: fleet(&charter),
+            fleet: fleet(&charter, 0),
             contents: charter.releases.iter().map(content).collect(),
             charter,
             store: BTreeMap::new(),
             clusters: BTreeMap::new(),
             applications: BTreeMap::new(),
             connected: BTreeSet::new(),
+            life: 0,
             started: Duration::ZERO,
             clock: 0,
             view: BTreeMap::new(),
@@ -167,7 +180,7 @@ impl Hub {
     /// When it does not take up what it stored itself.
     pub fn start(&mut self, at: Duration) -> Result<Vec<Sent>, RestoreError> {
         self.started = at;
-        self.fleet = fleet(&self.charter);
+        self.fleet = fleet(&self.charter, self.life);
         for ((kind, key), bytes) in &self.store {
             self.fleet.restore(*kind, key, bytes)?;
         }
@@ -182,6 +195,45 @@ impl Hub {
             self.applications.iter().map(|(id, one)| Event::Application(id.clone(), Some(one.clone())));
         let events = bundles.chain(clusters).chain(applications).collect();
         Ok(self.handle(at, events))
+    }
+
+    /// What would be restored.
+    pub fn backup(&self, at: Duration) -> Backup {
+        Backup {
+            at: self.now(at).wall,
+            store: self.store.clone(),
+            clusters: self.clusters.clone(),
+            applications: self.applications.clone(),
+        }
+    }
+
+    /// Has its store be that of a backup, as `edgefleet restore` does, for the next start.
+    pub fn restore(&mut self, at: Duration, backup: Backup) {
+        self.life += 1;
+        let record = |(app, application): (&AppId, &Application)| Record {
+            app: app.clone(),
+            generation: application.generation,
+            approval: application.approval.clone(),
+        };
+        let records = backup.applications.iter().map(record).collect();
+        let now = self.now(at).wall;
+        let recovery = Recovery::restored(incarnation(self.life), now, backup.at, records).document();
+        (self.store, self.clusters, self.applications) = (backup.store, backup.clusters, backup.applications);
+        self.store.extend(recovery.bytes.map(|bytes| ((recovery.kind, recovery.key), bytes)));
+        self.view.clear();
+        self.statuses.clear();
+        self.reasons.clear();
+        self.news.clear();
+    }
+
+    /// An operator accepts what it learned.
+    pub fn accept(&mut self, at: Duration) -> Vec<Sent> {
+        self.handle(at, vec![Event::Accept("all clusters were looked at".to_owned())])
+    }
+
+    /// Whether it waits for that.
+    pub fn is_paused(&self) -> bool {
+        self.fleet.standing().is_some_and(|standing| standing.recovery.accepted.is_none())
     }
 
     fn now(&self, at: Duration) -> Now {
@@ -255,9 +307,14 @@ impl Hub {
     }
 }
 
-fn fleet(charter: &Charter) -> Fleet {
-    let incarnation = Incarnation::new(*b"the hub's life 1");
-    Fleet::new(charter.trust.clone(), Arc::clone(&charter.director), incarnation)
+fn fleet(charter: &Charter, life: u32) -> Fleet {
+    Fleet::new(charter.trust.clone(), Arc::clone(&charter.director), incarnation(life))
+}
+
+fn incarnation(life: u32) -> Incarnation {
+    let mut bytes = *b"a hub's life    ";
+    bytes[Incarnation::LEN - 4..].copy_from_slice(&life.to_be_bytes());
+    Incarnation::new(bytes)
 }
 
 /// What a right clock says.

@@ -21,8 +21,10 @@ pub type Place = (Order, Digest);
 /// The book.
 pub struct Ledger {
     charter: Arc<Charter>,
-    /// For each cluster, what was signed under which place.
-    signed: BTreeMap<(ClusterId, Order), Digest>,
+    /// For each cluster, what was signed under which place, in which life of the hub.
+    signed: BTreeMap<(ClusterId, Order, u32), Digest>,
+    /// A hub that was restored does not know what the lost one signed last.
+    life: u32,
     /// What each site held last, under which place.
     held: Vec<Option<Place>>,
 }
@@ -30,15 +32,25 @@ pub struct Ledger {
 impl Ledger {
     /// An empty book.
     pub fn new(charter: Arc<Charter>, sites: usize) -> Self {
-        Self { charter, signed: BTreeMap::new(), held: vec![None; sites] }
+        Self { charter, signed: BTreeMap::new(), life: 0, held: vec![None; sites] }
     }
 
-    /// A desired state was signed for a cluster: a place has one content, for ever.
+    /// A hub was restored from a backup.
+    pub fn begin_life(&mut self) {
+        self.life += 1;
+    }
+
+    /// A desired state was signed for a cluster: a place has one content, for as long as a hub lives.
     ///
     /// # Errors
     /// What is wrong.
     pub fn signed(&mut self, id: &ClusterId, order: Order, digest: Digest) -> Result<(), String> {
-        match self.signed.insert((id.clone(), order), digest) {
+        // What a lost hub signed is learned from the cluster that holds it, and is said again.
+        let before = (id.clone(), order, 0)..(id.clone(), order, self.life);
+        if self.signed.range(before).any(|(_, signed)| *signed == digest) {
+            return Ok(());
+        }
+        match self.signed.insert((id.clone(), order, self.life), digest) {
             Some(before) if before != digest => Err(format!("{id} was told two things under {order:?}")),
             Some(_) | None => Ok(()),
         }
@@ -68,10 +80,11 @@ impl Ledger {
             }
             Some(_) | None => {}
         }
-        match self.signed.get(&(site.id.clone(), order)) {
-            Some(signed) if *signed == digest => Ok(()),
-            Some(_) | None => Err(format!("{} holds what was never signed for it, under {order:?}", site.id)),
+        let lives = (site.id.clone(), order, 0)..=(site.id.clone(), order, self.life);
+        if self.signed.range(lives).any(|(_, signed)| *signed == digest) {
+            return Ok(());
         }
+        Err(format!("{} holds what was never signed for it, under {order:?}", site.id))
     }
 
     /// Looks at what an agent is about to ask of its cluster.

@@ -13,6 +13,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("clocks", include_str!("../scenarios/clocks.toml")),
     ("everyone-returns", include_str!("../scenarios/everyone-returns.toml")),
     ("hostile-broker", include_str!("../scenarios/hostile-broker.toml")),
+    ("hub-lost", include_str!("../scenarios/hub-lost.toml")),
     ("month-offline", include_str!("../scenarios/month-offline.toml")),
     ("swarm", include_str!("../scenarios/swarm.toml")),
     ("tower-outage", include_str!("../scenarios/tower-outage.toml")),
@@ -146,6 +147,12 @@ pub struct Faults {
     pub edited_every: Option<Time>,
     /// The hub, which ends and starts again from its store. For the whole fleet.
     pub hub_ends_every: Option<Time>,
+    /// The hub, whose machine is lost. It is restored from its last backup. For the whole fleet.
+    pub hub_lost_every: Option<Time>,
+    /// Backups are made so often.
+    pub backed_up_every: Option<Time>,
+    /// After at most so long an operator accepts what the restored hub learned, and applies again what is wanted.
+    pub accepted_within: Option<Time>,
 }
 
 const fn one() -> usize {
@@ -198,6 +205,8 @@ impl Scenario {
             ("up-every", faults.up_every),
             ("edited-every", faults.edited_every),
             ("hub-ends-every", faults.hub_ends_every),
+            ("hub-lost-every", faults.hub_lost_every),
+            ("backed-up-every", faults.backed_up_every),
         ] {
             let is_often = every.is_some_and(|every| every.0 < Duration::from_secs(1));
             ensure!(!is_often, "faults.{name}: give at least 1s");
@@ -213,6 +222,11 @@ impl Scenario {
             };
             ensure!(fits, "faults.{name}-every: give faults.{name}-for too, and a shorter time");
         }
+        let is_restored = faults.backed_up_every.is_some() && faults.accepted_within.is_some();
+        ensure!(
+            faults.hub_lost_every.is_none() || is_restored,
+            "faults.hub-lost-every: give faults.backed-up-every and faults.accepted-within too"
+        );
         ensure!((1..=self.clusters).contains(&self.regions), "regions: give 1 to as many as clusters");
         Ok(())
     }
@@ -235,6 +249,7 @@ mod tests {
             ("[link]\nfastest = '2s'\nslowest = '1s'\n", "link.fastest"),
             ("[faults]\ncrash-every = '1ms'\n", "faults.crash-every"),
             ("[faults]\nup-every = '1h'\nup-for = '2h'\n", "faults.up-every"),
+            ("[faults]\nhub-lost-every = '1d'\n", "faults.backed-up-every"),
             ("regions = 4\n", "regions: give 1"),
         ] {
             let read = toml::from_str::<Scenario>(&format!("{base}{more}")).map_err(anyhow::Error::from);

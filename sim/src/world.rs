@@ -16,19 +16,17 @@ use crate::{
     charter::{Charter, START, TENANT},
     disk::Image,
     happening::{Machine, Recent, Violation, What},
-    hub::{Hub, Sent, TICK},
+    hub::{Backup, Hub, Sent, TICK},
     ledger::{Ledger, Place},
     report::Report,
     scenario::{Faults, Scenario},
     site::{Caused, Site},
 };
 
+mod hub;
 mod machine;
 mod trouble;
 mod wire;
-
-/// How long a hub whose clusters say nothing goes without looking at the time.
-const IDLE_TICK: Duration = Duration::from_secs(60);
 
 /// How long a message that is late is late, at most.
 const LATE: Duration = Duration::from_secs(60);
@@ -38,9 +36,6 @@ const REDIAL: Duration = Duration::from_secs(30);
 
 /// How long a hub takes to notice that a connection is dead, at most: one and a half keepalives.
 const UNNOTICED: Duration = Duration::from_secs(900);
-
-/// How long a hub that ended stays away, at most.
-const HUB_AWAY: Duration = Duration::from_secs(120);
 
 /// Messages to a cluster that a hostile broker remembers.
 const REMEMBERED: usize = 8;
@@ -101,6 +96,9 @@ pub struct World<'a> {
     queue: crate::queue::Queue<What>,
     hub: Hub,
     hub_up: bool,
+    /// The last backup; and whether the hub's own store is lost.
+    backup: Option<Backup>,
+    hub_lost: bool,
     hub_tick: Duration,
     sites: Vec<Site>,
     links: Vec<Link>,
@@ -149,6 +147,8 @@ impl<'a> World<'a> {
             end,
             queue: crate::queue::Queue::default(),
             hub_up: true,
+            backup: None,
+            hub_lost: false,
             hub_tick: Duration::MAX,
             sites,
             connections: 0,
@@ -182,8 +182,13 @@ impl<'a> World<'a> {
             (self.faults.region_cut_every, What::RegionCut),
             (self.faults.hub_ends_every, What::HubEnds),
             (self.faults.hub_clock_wrong_every, What::HubClock { right: false }),
+            (self.faults.backed_up_every, What::BackUp),
+            (self.faults.hub_lost_every, What::HubLost),
         ] {
             self.fault_later(every.map(|every| every.0), what);
+        }
+        if let Some(within) = self.faults.accepted_within {
+            self.fault_for(Some(within.0), What::Accepted);
         }
         self.queue.push(REDIAL * 2, What::Change);
         self.hub_tick_by(TICK);
@@ -257,10 +262,9 @@ impl<'a> World<'a> {
     /// Nothing goes wrong any more, and what is broken is mended.
     fn calm_down(&mut self) {
         self.faults = Faults::default();
-        if !self.hub_up {
-            self.queue.push(self.now, What::HubStarts);
+        for what in [What::HubStarts, What::HubClock { right: true }, What::Accepted] {
+            self.queue.push(self.now, what);
         }
-        self.queue.push(self.now, What::HubClock { right: true });
         for site in 0..self.sites.len() {
             self.sites[site].fuse = None;
             for what in [Machine::ClockRight, Machine::DiskHasRoom] {
@@ -320,36 +324,13 @@ impl<'a> World<'a> {
             What::HubClock { right } => self.hub_clock(right),
             What::Change => self.change(),
             What::HubEnds => self.hub_ends(),
-            What::HubStarts => {
-                self.hub_up = true;
-                let sent =
-                    self.hub.start(self.now).map_err(|error| format!("the hub does not start: {error}"))?;
-                self.sends(sent)
+            What::HubStarts => self.hub_starts(),
+            What::BackUp => {
+                self.back_up();
+                Ok(())
             }
-        }
-    }
-
-    fn hub_ticks(&mut self) -> Result<(), String> {
-        if self.hub_tick != self.now {
-            return Ok(());
-        }
-        // A hub that starts again ticks again.
-        self.hub_tick = Duration::MAX;
-        if !self.hub_up {
-            return Ok(());
-        }
-        let sent = self.hub.tick(self.now);
-        self.carry(sent)?;
-        let next = if self.hub.waits_for_tick() { TICK } else { IDLE_TICK };
-        self.hub_tick_by(next);
-        Ok(())
-    }
-
-    fn hub_tick_by(&mut self, within: Duration) {
-        let at = self.now + within;
-        if at < self.hub_tick {
-            self.hub_tick = at;
-            self.queue.push(at, What::HubTick);
+            What::HubLost => self.hub_is_lost(),
+            What::Accepted => self.accepted(),
         }
     }
 

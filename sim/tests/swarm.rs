@@ -22,12 +22,13 @@ const CLUSTERS: usize = 8;
 const SEEDS: Range<u64> = 1..13;
 
 /// What goes wrong in them, as their reports name it.
-const FAULTS: [&str; 20] = [
+const FAULTS: [&str; 21] = [
     "agents whose power failed",
     "clocks wrong",
     "disks full",
     "flushes that failed",
     "hub's clocks wrong",
+    "hubs lost",
     "hubs that ended",
     "journals lost",
     "links cut",
@@ -45,9 +46,16 @@ const FAULTS: [&str; 20] = [
     "requests unanswered",
 ];
 
+fn scenario(name: &str, days: u32) -> Scenario {
+    Scenario { clusters: CLUSTERS, days, ..Scenario::read(name).expect("it comes with the program") }
+}
+
 fn run(name: &str, seed: u64, days: u32) -> Report {
-    let scenario =
-        Scenario { clusters: CLUSTERS, days, ..Scenario::read(name).expect("it comes with the program") };
+    run_one(name, scenario(name, days), seed)
+}
+
+fn run_one(name: &str, scenario: Scenario, seed: u64) -> Report {
+    let days = scenario.days;
     let world = World::new(Plan { scenario, seed }, None).expect("the fleet is made");
     world.run(|_, _| ()).unwrap_or_else(|violation| {
         panic!("{violation}\nedgefleet-sim run --scenario {name} --seed {seed} --clusters {CLUSTERS} --days {days}")
@@ -68,16 +76,26 @@ fn no_rule_is_broken() {
 /// Without what was mended each breaks a rule: see docs/simulator.md.
 #[test]
 fn what_was_found_once_stays_mended() {
-    for (name, seed, days) in [("clocks", 1, 3), ("clocks", 2, 3), ("swarm", 1, 2)] {
+    for (name, seed, days) in [("clocks", 1, 3), ("clocks", 2, 3), ("hub-lost", 2, 2), ("hub-lost", 37, 2)] {
         run(name, seed, days);
     }
+    // No hub was lost in it then.
+    let mut swarm = scenario("swarm", 2);
+    swarm.faults.hub_lost_every = None;
+    swarm.faults.backed_up_every = None;
+    swarm.faults.accepted_within = None;
+    run_one("swarm", swarm, 1);
 }
 
 #[test]
 fn no_rule_is_broken_in_any_scenario() {
-    for (name, days) in
-        [("everyone-returns", 1), ("hostile-broker", 1), ("month-offline", 10), ("tower-outage", 2)]
-    {
+    for (name, days) in [
+        ("everyone-returns", 1),
+        ("hostile-broker", 1),
+        ("hub-lost", 2),
+        ("month-offline", 10),
+        ("tower-outage", 2),
+    ] {
         for seed in 1..3 {
             let report = run(name, seed, days);
             assert!(!report.faults.is_empty(), "nothing went wrong in {name}");

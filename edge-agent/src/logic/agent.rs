@@ -103,7 +103,7 @@ pub(super) struct Link {
     pub(super) last_head: Option<UnixSeconds>,
     /// A head whose desired state has not come yet.
     pub(super) awaited: Option<Verified<Head>>,
-    /// Whether the hub was shown what is held: once is enough, however often a broker repeats the head.
+    /// Whether the hub was shown what is held since the last report: once is enough, however often a broker repeats the head.
     pub(super) shown: bool,
     /// Until a head answers the challenge, hello is said again: on a connection that stays up a lost answer would
     /// otherwise keep every change away.

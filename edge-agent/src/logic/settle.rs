@@ -383,6 +383,8 @@ impl Agent {
         let rows = self.outbox.unacknowledged(&self.apps);
         let bytes = self.signed_report(now, &rows);
         self.outbox.resend_at = Some(now.monotonic + report::RESEND);
+        // A hub that was not shown what is held, for it was lost on the way, asks again when it hears this.
+        self.link.shown = false;
         effects.push(Effect::Publish { topic: Upward::Report, bytes });
     }
 

@@ -159,24 +159,8 @@ impl World<'_> {
         self.queue.push(self.now + pause, What::Boot { site });
     }
 
-    pub(super) fn hub_clock(&mut self, right: bool) -> Result<(), String> {
-        if right {
-            self.hub.clock = 0;
-            return Ok(());
-        }
-        let Some(every) = self.faults.hub_clock_wrong_every else { return Ok(()) };
-        self.fault_later(Some(every.0), What::HubClock { right });
-        self.report.fault("hub's clocks wrong");
-        self.hub.clock = self.wrong();
-        self.fault_for(
-            self.faults.hub_clock_wrong_for.map(|longest| longest.0),
-            What::HubClock { right: true },
-        );
-        Ok(())
-    }
-
     /// By how much a clock is wrong.
-    fn wrong(&mut self) -> i64 {
+    pub(super) fn wrong(&mut self) -> i64 {
         match self.chance.below(4) {
             0 => -i64::try_from(wall(self.now).0).unwrap_or(i64::MAX),
             1 => TEN_YEARS,

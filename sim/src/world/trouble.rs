@@ -5,7 +5,7 @@ use std::time::Duration;
 use edge_agent::cluster::sim::Action;
 use serde_json::json;
 
-use super::{FUSE, HUB_AWAY, LATE, UNNOTICED, What, World};
+use super::{FUSE, LATE, UNNOTICED, What, World};
 use crate::site::Hindrance;
 
 impl World<'_> {
@@ -118,22 +118,5 @@ impl World<'_> {
         };
         let caused = self.sites[site].edit(self.now, object, action);
         self.follow(site, caused)
-    }
-
-    pub(super) fn hub_ends(&mut self) -> Result<(), String> {
-        let Some(every) = self.faults.hub_ends_every else { return Ok(()) };
-        self.fault_later(Some(every.0), What::HubEnds);
-        if !self.hub_up {
-            return Ok(());
-        }
-        self.report.fault("hubs that ended");
-        self.hub_up = false;
-        self.hub.end();
-        for site in 0..self.sites.len() {
-            self.links[site].hub_side = None;
-            self.lose_connection(site)?;
-        }
-        self.fault_for(Some(HUB_AWAY), What::HubStarts);
-        Ok(())
     }
 }

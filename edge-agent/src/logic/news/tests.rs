@@ -132,6 +132,23 @@ fn a_hub_in_another_life_is_shown_what_is_held_and_believed_only_in_answer() {
     }
 }
 
+/// It may be lost on the way.
+#[test]
+fn what_is_held_is_shown_again_after_the_next_report() {
+    let fleet = Fleet::new();
+    let (mut agent, held) = holding(&fleet, 5);
+    let mut time = now();
+    let asks = head(&fleet, NEXT_LIFE, 0, &[0; 32], Some(NONCE));
+    for _ in 0..3 {
+        let ask = || Event::Received { topic: Downward::Head, bytes: asks.clone() };
+        assert_eq!(shown(&agent.handle(time, ask())), [held.as_slice()]);
+        assert!(shown(&agent.handle(time, ask())).is_empty(), "once is enough");
+        time.monotonic += fleet.identity().heartbeat;
+        let said = agent.handle(time, Event::Tick);
+        assert!(said.iter().any(|effect| matches!(effect, Effect::Publish { topic: Upward::Report, .. })));
+    }
+}
+
 /// The life is on disk with the desired state, so that what the lost hub said is refused after a reboot too.
 #[test]
 fn what_a_lost_hub_said_is_refused_after_a_reboot() {

@@ -184,11 +184,13 @@ impl Fleet {
             let said = self.said_last(id);
             self.show_cluster(id, said.as_ref(), effects);
         }
-        let behind = self.clusters.get(id).is_some_and(|cluster| {
-            let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
-            signed.map(|signed| signed.desired.order) > report.map(|report| report.order)
-        });
-        if behind {
+        let Some(cluster) = self.clusters.get(id) else { return };
+        if let Some(nonce) = cluster.unanswered() {
+            // What it was asked for may be lost, on a connection that stays up.
+            return self.ask_for_held(now, id, nonce, effects);
+        }
+        let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
+        if signed.map(|signed| signed.desired.order) > report.map(|report| report.order) {
             // It names an older desired state than was signed, so it missed the news.
             self.send_news(now, id, None, true, effects);
         }

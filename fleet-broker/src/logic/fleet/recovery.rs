@@ -277,7 +277,8 @@ impl Fleet {
         let found = all.filter(differs).map(|release| release.app.clone()).collect();
         let since = |release: &DesiredRelease| {
             let same = before.as_ref().filter(|_| told(&release.app) == Some(release));
-            same.and_then(|before| before.since(&release.app)).unwrap_or(desired.order)
+            // An old disk may hold less than it was told.
+            same.and_then(|before| before.since(&release.app)).unwrap_or(desired.order).min(desired.order)
         };
         let since = desired.releases.iter().map(since).collect();
         let signed = Signed { desired: kept(desired, bytes), since };
@@ -456,6 +457,11 @@ impl Cluster {
     /// The challenge that every head on this connection must answer to be believed, if there is one.
     pub(super) fn challenge(&self) -> Option<Nonce> {
         self.claim.filter(|claim| claim.other_life).map(|claim| claim.nonce)
+    }
+
+    /// The challenge of a cluster that was asked for what it holds and has not shown it.
+    pub(super) fn unanswered(&self) -> Option<Nonce> {
+        self.claim.filter(|_| self.ahead).map(|claim| claim.nonce)
     }
 
     pub(super) fn agreed_in(&self, incarnation: Incarnation) -> bool {

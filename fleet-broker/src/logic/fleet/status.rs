@@ -143,9 +143,9 @@ impl Fleet {
 
     pub(super) fn show_cluster(&mut self, id: &ClusterId, said: Option<&Said>, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get(id) else { return };
-        let status = cluster
-            .registered
-            .then(|| cluster_status(cluster, said, self.revocation_of(id), self.adopted(cluster)));
+        let status = cluster.registered.then(|| {
+            cluster_status(self.known_of(cluster), said, self.revocation_of(id), self.adopted(cluster))
+        });
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         let digest = status.as_ref().map(shown::digest);
         let before = std::mem::replace(&mut cluster.shown.status, digest);
@@ -188,10 +188,12 @@ impl Fleet {
         let Some(Signed { desired, .. }) = cluster.signed.as_ref().filter(|_| cluster.registered) else {
             return Vec::new();
         };
+        let known = self.known_of(cluster);
+        let said = said.filter(|_| known.report.is_some());
         let report = |app: &AppId| said.and_then(|said| said.app(app));
         let told = desired.releases.iter().map(|release| {
             let (app, bundle) = (&release.app, self.bundle_name(release));
-            (app.clone(), assignment_status(id, state(cluster, release), report(app), release, bundle))
+            (app.clone(), assignment_status(id, known.state(release), report(app), release, bundle))
         });
         let removing = desired.remove.iter().filter(|app| !cluster.is_rid_of(app));
         let removing = removing.map(|app| (app.clone(), removing_status(id, report(app), app)));
@@ -230,8 +232,9 @@ impl Fleet {
         for cluster in self.clusters.values().filter(|cluster| cluster.accepted) {
             let Some(release) = cluster.told(id) else { continue };
             counts.desired += 1;
-            let state = state(cluster, release);
-            counts.updated += u64::from(runs(cluster, release));
+            let known = self.known_of(cluster);
+            let state = known.state(release);
+            counts.updated += u64::from(known.runs(release));
             counts.available += u64::from(state == AssignmentState::Updated);
             counts.failed += u64::from(matches!(state, AssignmentState::Failed | AssignmentState::Rejected));
             counts.observed += u64::from(state == AssignmentState::Observed);
@@ -250,43 +253,61 @@ impl Cluster {
     }
 }
 
-fn reported<'a>(cluster: &'a Cluster, app: &AppId) -> Option<&'a Brief> {
-    cluster.report.as_ref()?.app(app)
+/// A cluster, and what is known of what it runs.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    cluster: &'a Cluster,
+    report: Option<&'a Reported>,
 }
 
-/// Whether a cluster has all of a release applied.
-fn runs(cluster: &Cluster, release: &DesiredRelease) -> bool {
-    reported(cluster, &release.app).is_some_and(|report| report.applied == Some(release.release))
+impl Fleet {
+    /// In another life of the hub a report is older than what the cluster may have been told since: until it said what it
+    /// holds, nothing is known of what it runs.
+    fn known_of<'a>(&self, cluster: &'a Cluster) -> Known<'a> {
+        Known { cluster, report: cluster.report.as_ref().filter(|_| self.has_met(cluster)) }
+    }
 }
 
-/// Whether what a cluster runs of an application is healthy, be it the release it was told or the one before.
-fn is_healthy(cluster: &Cluster, release: &DesiredRelease) -> bool {
-    reported(cluster, &release.app).is_some_and(|report| report.state == AppState::Available)
-}
+impl<'a> Known<'a> {
+    fn reported(self, app: &AppId) -> Option<&'a Brief> {
+        self.report?.app(app)
+    }
 
-fn state(cluster: &Cluster, release: &DesiredRelease) -> AssignmentState {
-    let reachable = cluster.connected && !cluster.held;
-    let away = if reachable { AssignmentState::Pending } else { AssignmentState::Deferred };
-    let Some(report) = reported(cluster, &release.app) else { return away };
-    // Settings are told with the desired state, so a report made under an older one does not speak of them.
-    let told = cluster.signed.as_ref().and_then(|signed| signed.since(&release.app));
-    let current = told.is_some_and(|told| cluster.report.as_ref().is_some_and(|report| report.order >= told));
-    if !current {
-        return away;
+    /// Whether the cluster has all of a release applied.
+    fn runs(self, release: &DesiredRelease) -> bool {
+        self.reported(&release.app).is_some_and(|report| report.applied == Some(release.release))
     }
-    if report.rejected == Some(release.release) {
-        return AssignmentState::Rejected;
+
+    /// Whether what it runs of an application is healthy, be it the release it was told or the one before.
+    fn is_healthy(self, release: &DesiredRelease) -> bool {
+        self.reported(&release.app).is_some_and(|report| report.state == AppState::Available)
     }
-    if report.accepted != Some(release.release) {
-        return away;
-    }
-    match report.state {
-        AppState::Available => AssignmentState::Updated,
-        AppState::Observed => AssignmentState::Observed,
-        AppState::Applying | AppState::Progressing => AssignmentState::Applying,
-        AppState::Degraded => AssignmentState::Failed,
-        AppState::Rejected => AssignmentState::Rejected,
-        AppState::Pending | AppState::Removing | AppState::Removed => AssignmentState::Pending,
+
+    fn state(self, release: &DesiredRelease) -> AssignmentState {
+        let Self { cluster, report } = self;
+        let reachable = cluster.connected && !cluster.held;
+        let away = if reachable { AssignmentState::Pending } else { AssignmentState::Deferred };
+        let Some(app) = self.reported(&release.app) else { return away };
+        // Settings are told with the desired state, so a report made under an older one does not speak of them.
+        let told = cluster.signed.as_ref().and_then(|signed| signed.since(&release.app));
+        let current = told.is_some_and(|told| report.is_some_and(|report| report.order >= told));
+        if !current {
+            return away;
+        }
+        if app.rejected == Some(release.release) {
+            return AssignmentState::Rejected;
+        }
+        if app.accepted != Some(release.release) {
+            return away;
+        }
+        match app.state {
+            AppState::Available => AssignmentState::Updated,
+            AppState::Observed => AssignmentState::Observed,
+            AppState::Applying | AppState::Progressing => AssignmentState::Applying,
+            AppState::Degraded => AssignmentState::Failed,
+            AppState::Rejected => AssignmentState::Rejected,
+            AppState::Pending | AppState::Removing | AppState::Removed => AssignmentState::Pending,
+        }
     }
 }
 
@@ -366,35 +387,34 @@ fn waiting(report: Option<&AppReport>) -> Option<String> {
 }
 
 fn cluster_status(
-    cluster: &Cluster,
+    known: Known<'_>,
     said: Option<&Said>,
     revocation: Option<&Revocation>,
     adopted: Option<Fresh<'_>>,
 ) -> ClusterStatus {
-    let report = cluster.report.as_ref();
-    let signed = cluster.signed.as_ref();
+    let signed = known.cluster.signed.as_ref();
     let releases = signed.map(|signed| signed.desired.releases.as_slice()).unwrap_or_default();
-    let states: Vec<AssignmentState> = releases.iter().map(|release| state(cluster, release)).collect();
+    let states: Vec<AssignmentState> = releases.iter().map(|release| known.state(release)).collect();
     let count =
         |wanted: &[AssignmentState]| states.iter().filter(|state| wanted.contains(state)).count() as u64;
     let applications = ClusterApplications {
         desired: states.len() as u64,
-        updated: releases.iter().filter(|release| runs(cluster, release)).count() as u64,
-        available: releases.iter().filter(|release| is_healthy(cluster, release)).count() as u64,
+        updated: releases.iter().filter(|release| known.runs(release)).count() as u64,
+        available: releases.iter().filter(|release| known.is_healthy(release)).count() as u64,
         failed: count(&[AssignmentState::Failed, AssignmentState::Rejected]),
         observed: count(&[AssignmentState::Observed]),
     };
-    let looked_at = |release: &&DesiredRelease| state(cluster, release) == AssignmentState::Observed;
-    let settled = |is: fn(&Cluster, &DesiredRelease) -> bool| {
-        releases.iter().all(|release| is(cluster, release) || looked_at(&release))
-    };
-    let settled = [settled(runs), settled(is_healthy)];
-    let conditions = conditions(cluster, said, revocation, applications, settled);
+    let looked_at = |release: &DesiredRelease| known.state(release) == AssignmentState::Observed;
+    let settled = [
+        releases.iter().all(|release| known.runs(release) || looked_at(release)),
+        releases.iter().all(|release| known.is_healthy(release) || looked_at(release)),
+    ];
+    let conditions = conditions(known, said, revocation, applications, settled);
     ClusterStatus {
         conditions: conditions.into_iter().chain(adopted).map(Fresh::undated).collect(),
         last_report_time: None,
         desired: signed.map(|signed| revision(signed.desired.order)),
-        observed: report.map(|report| revision(report.order)),
+        observed: known.report.map(|report| revision(report.order)),
         agent: said.map(|said| said.agent.clone()),
         kubernetes: said.map(|said| said.kubernetes.clone()).filter(|version| !version.is_empty()),
         applications: Some(applications),
@@ -402,7 +422,7 @@ fn cluster_status(
 }
 
 fn conditions<'a>(
-    cluster: &Cluster,
+    Known { cluster, report }: Known<'_>,
     said: Option<&'a Said>,
     revocation: Option<&Revocation>,
     applications: ClusterApplications,
@@ -422,7 +442,7 @@ fn conditions<'a>(
     all.extend(
         revocation.map(|revocation| condition(REVOKED, true, "KeyRevoked", revocation.reason.clone())),
     );
-    let (Some(report), Some(said)) = (&cluster.report, said) else { return all };
+    let (Some(report), Some(said)) = (report, said) else { return all };
     let heard = heard(cluster, report, said, applications, settled);
     // That it was told more since is known of who is not heard too.
     let behind = cluster.signed.as_ref().is_some_and(|signed| signed.desired.order != report.order);

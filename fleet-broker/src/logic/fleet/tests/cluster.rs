@@ -42,7 +42,7 @@ pub(super) struct TestCluster {
     /// Its envelope.
     pub(super) envelope: Vec<u8>,
     /// The hub's life that it agrees with.
-    incarnation: Option<Incarnation>,
+    pub(super) incarnation: Option<Incarnation>,
     /// What it has to show to the hub, which knows another desired state.
     pub(super) shows: Option<Vec<u8>>,
     /// How whatever it runs does.

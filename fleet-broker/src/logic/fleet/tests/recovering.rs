@@ -14,6 +14,7 @@ use super::{
     super::{DocumentKind, Effect, recovery::Cause},
     bench::{
         Backup, Bench, DIRECTOR, STRANGER, app, fleet_id, id, key, kicks, pushes, removing, spec, stores,
+        trust,
     },
 };
 use crate::resources::AssignmentState;
@@ -286,6 +287,69 @@ fn nothing_is_adopted_but_what_was_signed_here_for_this_cluster_and_is_held_now(
     assert_eq!(bench.condition("tower-1", "Adopted").0, "True");
     assert_eq!(bench.say("tower-1", Upward::Held, older).len(), 0);
     assert_eq!(bench.say("tower-1", Upward::Held, own).len(), 0);
+}
+
+/// What a cluster shows may be lost, on a connection that stays up. Until it came, nothing is said of what it runs.
+#[test]
+fn a_cluster_that_is_ahead_is_asked_again_with_each_heartbeat() {
+    let mut bench = Bench::running(3, json!({}));
+    let backup = bench.backup();
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "debug"}})), None);
+    report_all(&mut bench);
+    bench.come_back(&backup, Some(8));
+    bench.arrive("tower-1");
+    let hello = bench.cluster("tower-1").hello();
+    bench.say("tower-1", Upward::Hello, hello);
+    // What it has to say anew, until it says the same again.
+    (0..2).for_each(|_| drop(bench.report("tower-1")));
+    for _ in 0..2 {
+        bench.cluster("tower-1").shows = None;
+        assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Head), 1);
+        assert_eq!(bench.condition("tower-1", "Adopted").0, "False");
+        assert_eq!(bench.state("tower-1"), Some(AssignmentState::Pending));
+    }
+    let held = bench.cluster("tower-1").shows.take().unwrap();
+    bench.say("tower-1", Upward::Held, held);
+    assert_eq!(bench.condition("tower-1", "Adopted").0, "True");
+    bench.report("tower-1");
+    assert_eq!(bench.state("tower-1"), Some(AssignmentState::Updated));
+    assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Head), 0);
+}
+
+/// The same as it was told since, under a lower place.
+#[test]
+fn an_old_disk_that_holds_what_a_lost_hub_signed_is_up_to_date() {
+    let louder = || spec("gateway-1", json!({"parameters": {"level": "debug"}}));
+    let mut bench = Bench::running(1, json!({}));
+    bench.report("tower-1");
+    let backup = bench.backup();
+    let (first, life) = (bench.cluster("tower-1").held, bench.cluster("tower-1").incarnation);
+    bench.cluster("tower-1").deaf = true;
+    bench.apply("gateway", louder(), None);
+    let lost = bench.store[&(DocumentKind::Desired, "tower-1".to_owned())].clone();
+    bench.cluster("tower-1").deaf = false;
+    bench.come_back(&backup, Some(8));
+    bench.connect("tower-1");
+    assert_eq!(bench.cluster("tower-1").held, first);
+    bench.accept();
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "info"}})), None);
+    bench.apply("gateway", louder(), None);
+    bench.report("tower-1");
+    let newest = order(&mut bench, "tower-1");
+    bench.disconnect("tower-1");
+    let tower = bench.cluster("tower-1");
+    let seq = trust().director::<Desired>(&id("tower-1"), &lost).unwrap().order.seq;
+    assert!(seq < newest);
+    let place = Order { seq, ..first.unwrap().order };
+    tower.held = Some(protocol::order::Held { order: place, digest: Digest::of(&lost) });
+    tower.incarnation = life;
+    tower.be_reborn(9);
+    bench.arrive("tower-1");
+    let hello = bench.cluster("tower-1").hello();
+    bench.say("tower-1", Upward::Hello, hello);
+    bench.say("tower-1", Upward::Held, lost);
+    (0..3).for_each(|_| drop(bench.report("tower-1")));
+    assert_eq!(bench.state("tower-1"), Some(AssignmentState::Updated));
 }
 
 /// A broker that repeats an old hello and an old desired state gains nothing by it.
