@@ -198,11 +198,14 @@ impl Fleet {
         let Some(cluster) = self.clusters.get_mut(id) else { return false };
         let held = hello.desired.map(|digest| Held { order: hello.order, digest });
         let other_life = hello.incarnation.is_some_and(|life| life != incarnation);
+        // A hello that is late, or said again, says what was so before this one was answered.
+        let answered = cluster.claim.is_some_and(|claim| claim.nonce == hello.nonce) && !cluster.ahead;
         let documents = hello.documents.iter().copied().max().unwrap_or_default();
         cluster.claim = Some(Claim { held, nonce: hello.nonce, documents, other_life });
         let known = cluster.signed.as_ref().map(Signed::held);
         let other = held.filter(|held| known.is_none_or(|known| known.digest != held.digest));
-        let unknown = other.filter(|held| other_life || known.is_none_or(|known| held.order >= known.order));
+        let news = other_life && !answered;
+        let unknown = other.filter(|held| news || known.is_none_or(|known| held.order >= known.order));
         cluster.ahead = unknown.is_some();
         if unknown.is_some() {
             effects.push(told::of_cluster(id, Reason::Ahead, AHEAD));

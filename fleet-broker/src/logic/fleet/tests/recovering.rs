@@ -316,6 +316,24 @@ fn a_cluster_that_is_ahead_is_asked_again_with_each_heartbeat() {
     assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Head), 0);
 }
 
+/// By then the cluster holds what it was told since, and shows nothing.
+#[test]
+fn a_hello_that_comes_again_after_it_was_answered_is_no_news() {
+    let (mut bench, backup) = changed_since_backup();
+    bench.come_back(&backup, Some(8));
+    bench.arrive("tower-1");
+    let hello = bench.cluster("tower-1").hello();
+    bench.say("tower-1", Upward::Hello, hello.clone());
+    let held = bench.cluster("tower-1").shows.take().unwrap();
+    bench.say("tower-1", Upward::Held, held);
+    bench.accept();
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "info"}})), None);
+    assert_eq!(bench.condition("tower-1", "Adopted").0, "True");
+    bench.say("tower-1", Upward::Hello, hello);
+    assert_eq!(bench.condition("tower-1", "Adopted").0, "True");
+    assert!(bench.cluster("tower-1").shows.is_none());
+}
+
 /// The same as it was told since, under a lower place.
 #[test]
 fn an_old_disk_that_holds_what_a_lost_hub_signed_is_up_to_date() {
