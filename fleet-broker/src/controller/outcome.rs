@@ -56,6 +56,7 @@ pub(super) struct Batch {
 }
 
 /// What follows once a batch is durable.
+#[derive(Default)]
 struct Outcome {
     sent: Vec<Effect>,
     shown: Vec<Effect>,
@@ -69,51 +70,42 @@ pub(crate) struct Storing {
     outcome: Outcome,
 }
 
-impl Storing {
-    async fn done(self) -> Result<Outcome, StoreError> {
-        let stored = self.stored.await;
-        stored.map_err(|_| StoreError::Closed).flatten().map(|()| self.outcome)
-    }
-}
-
 impl Controller {
     /// Stores everything at once, then sends, then shows, then acknowledges: of the batch, the room alone is left.
     ///
     /// While a change goes on to more clusters, a batch is stored while the next is signed: what follows of it waits for
     /// the next call. The store takes one after the other.
     pub(super) async fn carry_out(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        let before = match self.storing.take() {
-            Some(storing) => Some(storing.done().await?),
-            None => None,
-        };
+        let before = self.stored().await?;
         let (writes, occurred, outcome) = self.decided(batch);
         let hub = self.hub.clone();
         let stored =
             async move { if writes.is_empty() { Ok(()) } else { hub.commit(ACTOR, occurred, writes).await } };
         if self.fleet.has_more() {
             self.storing = Some(Storing { stored: tokio::spawn(stored), outcome });
-            if let Some(before) = before {
-                self.follow(before).await;
-            }
+            self.follow(before).await;
             // What waits to be written goes before the next are signed for.
             tokio::task::yield_now().await;
-            return Ok(());
-        }
-        if let Some(before) = before {
+        } else {
             self.follow(before).await;
+            stored.await?;
+            self.follow(outcome).await;
         }
-        stored.await?;
-        self.follow(outcome).await;
         Ok(())
     }
 
     /// Ends what is on its way.
     pub(super) async fn finish(&mut self) -> Result<(), StoreError> {
-        if let Some(storing) = self.storing.take() {
-            let outcome = storing.done().await?;
-            self.follow(outcome).await;
-        }
+        let last = self.stored().await?;
+        self.follow(last).await;
         Ok(())
+    }
+
+    /// What follows of the batch that was on its way to the store, and is there now; nothing, if there was none.
+    async fn stored(&mut self) -> Result<Outcome, StoreError> {
+        let Some(Storing { stored, outcome }) = self.storing.take() else { return Ok(Outcome::default()) };
+        stored.await.map_err(|_| StoreError::Closed)??;
+        Ok(outcome)
     }
 
     /// What of a batch is stored, with what happened, and what follows.

@@ -81,6 +81,7 @@ fn a_restored_hub_learns_what_clusters_hold_and_moves_none_back() {
     assert_eq!(bench.condition("tower-3", "Adopted").0, "False");
     let standing = bench.fleet.standing().unwrap();
     assert_eq!((standing.joined, standing.unheard), (3, vec![id("tower-3")]));
+    assert_eq!(bench.state("tower-3"), Some(AssignmentState::Deferred), "its report is of before");
     assert_eq!(standing.found, [(app("gateway"), 2), (app("meter"), 2)]);
     assert_eq!(bench.state("tower-1"), Some(AssignmentState::Updated));
     let (_, shown) = &bench.assignments[&(app("gateway"), id("tower-1"))];
