@@ -210,14 +210,10 @@ impl Hub {
     /// Has its store be that of a backup, as `edgefleet restore` does, for the next start.
     pub fn restore(&mut self, at: Duration, backup: Backup) {
         self.life += 1;
-        let record = |(app, application): (&AppId, &Application)| Record {
-            app: app.clone(),
-            generation: application.generation,
-            approval: application.approval.clone(),
-        };
-        let records = backup.applications.iter().map(record).collect();
+        let records = backup.applications.iter().map(|(app, application)| Record::of(app, application));
         let now = self.now(at).wall;
-        let recovery = Recovery::restored(incarnation(self.life), now, backup.at, records).document();
+        let recovery =
+            Recovery::restored(incarnation(self.life), now, backup.at, records.collect()).document();
         (self.store, self.clusters, self.applications) = (backup.store, backup.clusters, backup.applications);
         self.store.extend(recovery.bytes.map(|bytes| ((recovery.kind, recovery.key), bytes)));
         self.view.clear();

@@ -344,16 +344,15 @@ impl Fleet {
         let mut life = [0; Incarnation::LEN];
         life.copy_from_slice(&Digest::of(&seed).as_bytes()[..Incarnation::LEN]);
         self.incarnation = Incarnation::new(life);
-        let record = |(app, application): (&AppId, &Application)| Record {
-            app: app.clone(),
-            generation: application.generation,
-            approval: application.approval.clone(),
-        };
         let recovery = Recovery {
             incarnation: self.incarnation,
             began: now.wall,
             cause: Cause::RolledBack { cluster: id.clone() },
-            records: self.applications.iter().map(record).collect(),
+            records: self
+                .applications
+                .iter()
+                .map(|(app, application)| Record::of(app, application))
+                .collect(),
             accepted: None,
         };
         effects.push(Effect::Store(vec![recovery.document()]));
@@ -407,6 +406,13 @@ impl Fleet {
 
 fn refused_text(problem: &str) -> String {
     format!("what it shows is not believed: {problem}")
+}
+
+impl Record {
+    /// What a store says of an application.
+    pub fn of(app: &AppId, application: &Application) -> Self {
+        Self { app: app.clone(), generation: application.generation, approval: application.approval.clone() }
+    }
 }
 
 impl Recovery {

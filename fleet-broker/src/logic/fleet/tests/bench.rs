@@ -352,10 +352,8 @@ impl Bench {
         self.clusters.values_mut().for_each(|cluster| cluster.forgiving = true);
         if let Some(life) = life {
             let record = |event: &Event| {
-                let Event::Application(app, Some(Application { generation, approval, .. })) = event else {
-                    return None;
-                };
-                Some(Record { app: app.clone(), generation: *generation, approval: approval.clone() })
+                let Event::Application(app, Some(application)) = event else { return None };
+                Some(Record::of(app, application))
             };
             let records = self.objects.values().filter_map(record).collect();
             let incarnation = Incarnation::new([life; 16]);
