@@ -14,6 +14,7 @@ pub mod kept;
 pub mod keys;
 pub mod limits;
 pub mod order;
+pub mod planted;
 pub mod render;
 pub mod renew;
 pub mod time;
