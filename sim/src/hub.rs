@@ -144,9 +144,9 @@ impl Hub {
         self.handle(at, vec![Event::Tick])
     }
 
-    /// Whether the next tick changes something, however far away it is otherwise.
-    pub fn waits_for_tick(&self) -> bool {
-        self.fleet.holds_back()
+    /// Whether the next tick does more than to look at the time.
+    pub fn has_due(&self) -> bool {
+        self.fleet.has_due()
     }
 
     /// How people see an application on a cluster.

@@ -16,7 +16,7 @@ use crate::{
     charter::{Charter, START, TENANT},
     disk::Image,
     happening::{Machine, Recent, Violation, What},
-    hub::{Backup, Hub, Sent, TICK},
+    hub::{Backup, Hub, Sent},
     ledger::{Ledger, Place},
     report::Report,
     scenario::{Faults, Scenario},
@@ -191,7 +191,7 @@ impl<'a> World<'a> {
             self.fault_for(Some(within.0), What::Accepted);
         }
         self.queue.push(REDIAL * 2, What::Change);
-        self.hub_tick_by(TICK);
+        self.hub_tick_by(self.hub_waits());
     }
 
     /// Runs to the end. `progress` is told the time now and then.
@@ -351,7 +351,7 @@ impl<'a> World<'a> {
 
     /// What the hub sends goes its way; what it left for later comes with the next tick.
     fn sends(&mut self, sent: Vec<Sent>) -> Result<(), String> {
-        self.hub_tick_by(TICK);
+        self.hub_tick_by(self.hub_waits());
         self.carry(sent)
     }
 

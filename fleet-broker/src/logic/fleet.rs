@@ -5,6 +5,7 @@
 mod acks;
 pub mod carry;
 mod clock;
+mod clusters;
 mod decide;
 mod freeze;
 mod labels;
@@ -18,6 +19,7 @@ pub mod rollout;
 mod shown;
 mod signing;
 mod status;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -47,6 +49,7 @@ use crate::resources::{ApplicationSpec, ApplicationStatus, AssignmentStatus, Clu
 pub use freeze::FreezeRecord;
 pub use labels::Labels;
 
+use clusters::Clusters;
 use decide::Removals;
 pub use decide::believe;
 use messages::Heard;
@@ -54,6 +57,7 @@ use recovery::{Agreement, Claim, Recovery};
 use reported::Reported;
 pub use revocation::Revocation;
 use rollout::Decision;
+use tally::Tally;
 pub use told::assignment_key;
 
 /// How often every head is signed again.
@@ -221,14 +225,17 @@ pub struct Fleet {
     director: Arc<SigningKey>,
     incarnation: Incarnation,
     recovery: Option<Recovery>,
-    /// Boxed, or what the tree has in reserve would be as large as they are.
-    clusters: BTreeMap<ClusterId, Box<Cluster>>,
+    clusters: Clusters,
     applications: BTreeMap<AppId, Application>,
     bundles: BTreeMap<(Name, String), Result<Release, String>>,
     freezes: BTreeMap<String, FreezeRecord>,
     removals: BTreeMap<AppId, Removals>,
     revoked: BTreeMap<KeyId, Revocation>,
     decisions: BTreeMap<AppId, Decision>,
+    /// Counts of applications that were decided on. One that is not there is counted anew.
+    tallies: BTreeMap<AppId, Tally>,
+    /// Clusters that operators hold: for some the time runs out.
+    on_hold: BTreeSet<ClusterId>,
     /// Applications whose change was told to some clusters and not yet to all.
     under_way: BTreeMap<AppId, ClusterId>,
     /// What was put out last of applications, undated.
@@ -237,6 +244,8 @@ pub struct Fleet {
     resign_at: Duration,
     /// When time was last looked at.
     looked: Option<Now>,
+    /// Whether it was told which clusters did not come back after the hub started.
+    told_missing: bool,
 }
 
 /// What has to be looked at again.
@@ -284,6 +293,8 @@ struct Cluster {
     /// It is to hear what is held of its reports.
     awaits_ack: bool,
     shown: shown::Shown,
+    /// The number of its last change.
+    change: u64,
 }
 
 #[derive(Debug)]
@@ -323,18 +334,21 @@ impl Fleet {
             director,
             incarnation,
             recovery: None,
-            clusters: BTreeMap::new(),
+            clusters: Clusters::default(),
             applications: BTreeMap::new(),
             bundles: BTreeMap::new(),
             freezes: BTreeMap::new(),
             removals: BTreeMap::new(),
             revoked: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            on_hold: BTreeSet::new(),
             under_way: BTreeMap::new(),
             shown: BTreeMap::new(),
             changed: Changed::default(),
             resign_at: RESIGN_EVERY,
             looked: None,
+            told_missing: false,
         }
     }
 
@@ -346,18 +360,18 @@ impl Fleet {
         match kind {
             DocumentKind::Identity => {
                 let key = <[u8; 32]>::try_from(bytes).map_err(|_| wrong("not 32 bytes".to_owned()))?;
-                self.clusters.entry(cluster_id()?).or_default().identity = Some(PublicKey::new(key));
+                self.clusters.entry(cluster_id()?).identity = Some(PublicKey::new(key));
             }
             DocumentKind::Desired => {
                 let id = cluster_id()?;
                 let desired = self.trust.director(&id, bytes).map_err(|error| wrong(chain(&error)))?;
                 let desired = kept(desired, bytes);
                 let since = vec![desired.order; desired.releases.len()].into();
-                self.clusters.entry(id).or_default().signed = Some(Signed { desired, since });
+                self.clusters.entry(id).signed = Some(Signed { desired, since });
             }
             DocumentKind::Report => {
                 let report = Reported::restored(bytes).map_err(|error| wrong(chain(&error)))?;
-                self.clusters.entry(cluster_id()?).or_default().report = Some(report);
+                self.clusters.entry(cluster_id()?).report = Some(report);
             }
             DocumentKind::Removals => {
                 let id = key.parse::<AppId>().map_err(|error| wrong(error.to_string()))?;
@@ -372,7 +386,7 @@ impl Fleet {
             }
             DocumentKind::Agreement => {
                 let agreement = codec::decode("agreement", bytes).map_err(|error| wrong(chain(&error)))?;
-                self.clusters.entry(cluster_id()?).or_default().agreement = Some(Box::new(agreement));
+                self.clusters.entry(cluster_id()?).agreement = Some(Box::new(agreement));
             }
             DocumentKind::Revocation => {
                 let id = key.parse::<KeyId>().map_err(|error| wrong(error.to_string()))?;
@@ -453,7 +467,7 @@ impl Fleet {
         record: Option<ClusterRecord>,
         effects: &mut Vec<Effect>,
     ) {
-        let cluster = self.clusters.entry(id.clone()).or_default();
+        let cluster = self.clusters.entry(id.clone());
         let registered = record.is_some();
         let ClusterRecord { labels, accepted, hold } = record.unwrap_or_default();
         let labels = Labels::from(labels);
@@ -465,29 +479,21 @@ impl Fleet {
             self.changed.relabelled.insert(id.clone());
         }
         (cluster.registered, cluster.labels, cluster.accepted) = (registered, labels, accepted);
+        let is_on_hold = hold.is_some();
         cluster.hold = hold;
         cluster.told_connected = cluster.told_connected.filter(|_| accepted);
         if !accepted && cluster.connected {
             effects.push(Effect::Kick(id.clone()));
+        }
+        match is_on_hold {
+            true => drop(self.on_hold.insert(id.clone())),
+            false => drop(self.on_hold.remove(&id)),
         }
         self.look_at_hold(now, &id, effects);
         if relabelled && !self.freezes.is_empty() {
             self.send_news(now, &id, None, false, effects);
         }
         self.changed.clusters.insert(id);
-    }
-
-    /// A cluster learns at once that it is on hold, or no longer: its head has no permits, or has them again.
-    fn look_at_hold(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get_mut(id) else { return };
-        let held = cluster.is_held(now.wall);
-        if std::mem::replace(&mut cluster.held, held) != held {
-            if let Some(HoldRecord { reason, .. }) = cluster.hold.as_ref().filter(|_| !held) {
-                effects.push(told::of_cluster(id, Reason::HoldEnded, format!("its time is over: {reason}")));
-            }
-            self.send_news(now, id, None, false, effects);
-            self.touch(id);
-        }
     }
 
     /// Whatever is said about a cluster and its applications is said again if it changed.
@@ -502,7 +508,10 @@ impl Fleet {
         let uses = |(id, application): &(&AppId, &Application)| {
             id.tenant == tenant && application.spec.bundle == name
         };
-        self.changed.now.extend(self.applications.iter().filter(uses).map(|(id, _)| id.clone()));
+        for (id, _) in self.applications.iter().filter(uses) {
+            self.changed.now.insert(id.clone());
+            self.tallies.remove(id);
+        }
         let key = (tenant, name);
         let Some(record) = record else {
             self.bundles.remove(&key);
@@ -529,6 +538,7 @@ impl Fleet {
 
     fn application_changed(&mut self, id: AppId, application: Option<Application>) {
         self.under_way.remove(&id);
+        self.tallies.remove(&id);
         match application {
             Some(application) => {
                 self.changed.now.insert(id.clone());
@@ -543,7 +553,7 @@ impl Fleet {
     }
 
     fn enrolled(&mut self, id: ClusterId, identity: PublicKey, effects: &mut Vec<Effect>) {
-        let cluster = self.clusters.entry(id.clone()).or_default();
+        let cluster = self.clusters.entry(id.clone());
         let before = cluster.identity.replace(identity);
         let (key, bytes) = (id.to_string(), Some(identity.as_bytes().to_vec()));
         effects.push(Effect::Store(vec![Document { kind: DocumentKind::Identity, key, bytes }]));
@@ -559,7 +569,7 @@ impl Fleet {
     }
 
     fn presence(&mut self, id: ClusterId, connected: bool, effects: &mut Vec<Effect>) {
-        let cluster = self.clusters.entry(id.clone()).or_default();
+        let cluster = self.clusters.entry(id.clone());
         (cluster.connected, cluster.claim, cluster.reads_together) = (connected, None, false);
         if connected && !cluster.accepted {
             effects.push(Effect::Kick(id.clone()));

@@ -26,9 +26,13 @@ impl World<'_> {
         }
         let sent = self.hub.tick(self.now);
         self.carry(sent)?;
-        let next = if self.hub.waits_for_tick() { TICK } else { IDLE_TICK };
-        self.hub_tick_by(next);
+        self.hub_tick_by(self.hub_waits());
         Ok(())
+    }
+
+    /// How long until the hub's next tick.
+    pub(super) fn hub_waits(&self) -> Duration {
+        if self.hub.has_due() { TICK } else { IDLE_TICK }
     }
 
     pub(super) fn hub_tick_by(&mut self, within: Duration) {

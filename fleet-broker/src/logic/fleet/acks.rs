@@ -22,7 +22,7 @@ impl Fleet {
         let heard = std::mem::take(&mut self.changed.heard);
         let (mut together, mut alone) = (Vec::new(), Vec::new());
         for id in heard {
-            let Some(cluster) = self.clusters.get_mut(&id) else { continue };
+            let Some(cluster) = self.clusters.get_uncounted(&id) else { continue };
             cluster.awaits_ack = false;
             let acks = if cluster.reads_together { &mut together } else { &mut alone };
             acks.extend(cluster.ack(id));

@@ -1,8 +1,8 @@
 //! What time does by itself, and what is done when somebody sets the hub's clock.
 
-use protocol::{limits, time::Now};
+use protocol::{ids::ClusterId, limits, time::Now};
 
-use super::{Effect, Fleet, RESIGN_EVERY, told};
+use super::{Cluster, Effect, Fleet, HoldRecord, RESIGN_EVERY, told};
 use crate::logic::occurrence::Reason;
 
 impl Fleet {
@@ -13,12 +13,28 @@ impl Fleet {
             self.resign_at = now.monotonic + RESIGN_EVERY;
             self.resign_heads(now, effects);
         }
-        let on_hold = self.clusters.iter().filter(|(_, cluster)| cluster.hold.is_some());
-        for id in on_hold.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+        for id in self.on_hold.iter().cloned().collect::<Vec<_>>() {
             self.look_at_hold(now, &id, effects);
         }
         self.tell_missing(now, effects);
         self.changed.now.append(&mut self.changed.later);
+    }
+
+    /// A cluster learns at once that it is on hold, or no longer: its head has no permits, or has them again.
+    pub(super) fn look_at_hold(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
+        let changes = |cluster: &&Box<Cluster>| cluster.held != cluster.is_held(now.wall);
+        if self.clusters.get(id).filter(changes).is_none() {
+            return;
+        }
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            let held = cluster.is_held(now.wall);
+            cluster.held = held;
+            if let Some(HoldRecord { reason, .. }) = cluster.hold.as_ref().filter(|_| !held) {
+                effects.push(told::of_cluster(id, Reason::HoldEnded, format!("its time is over: {reason}")));
+            }
+            self.send_news(now, id, None, false, effects);
+            self.touch(id);
+        }
     }
 
     /// Notices that the hub's clock was set. By the one before it things had expired, or had not; desired states were to be

@@ -17,9 +17,9 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Application, Cluster, Document, DocumentKind, Effect, Fleet, FreezeRecord, Release, chain,
-    placement::Placement,
+    Application, Cluster, Document, DocumentKind, Effect, Fleet, Release, chain,
     rollout::{self, Change, Decision, Frozen, View, Waits},
+    tally::Tally,
 };
 use crate::resources::OnUnmatch;
 
@@ -51,13 +51,13 @@ impl Edit {
 }
 
 /// What follows for one cluster.
-enum Step<'a> {
+pub(super) enum Step<'a> {
     /// Nothing, or nothing yet.
     None,
     /// Its agent did not say that it knows what it would be told.
     Unread,
     /// Nothing, for a freeze.
-    Frozen(&'a str, &'a FreezeRecord),
+    Frozen,
     /// It is told to run this.
     Install(&'a Arc<DesiredRelease>),
     /// It is told to remove the application.
@@ -105,11 +105,19 @@ impl Fleet {
         self.has_more() || self.changed.shown_from.is_some()
     }
 
+    /// Whether the next [`Event::Tick`] does more than to look at the time: reports are to be counted, or labels looked at.
+    pub fn has_due(&self) -> bool {
+        self.holds_back() || !self.changed.later.is_empty() || !self.on_hold.is_empty()
+    }
+
     /// Decides on applications, and tells clusters.
     pub(super) fn roll_out(&mut self, now: Now, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         let (mut edits, mut removals) = (Edits::new(), Vec::new());
         for id in ids {
             let last = self.under_way.remove(id);
+            if self.tally(id).is_none() {
+                continue;
+            }
             let Some(application) = self.applications.get(id) else { continue };
             let decision = match last {
                 // What goes on was decided, and said, when it began.
@@ -133,7 +141,8 @@ impl Fleet {
                             for cluster in change.remove {
                                 edits.entry(cluster).or_default().push(Edit::Remove(id.clone()));
                             }
-                            self.promote(id, change.install, &mut edits);
+                            let install = self.first(id);
+                            self.promote(id, install, &mut edits);
                         }
                         decision
                     }
@@ -183,26 +192,33 @@ impl Fleet {
 
     /// What clusters were told so far against what they shall run.
     fn change(&self, now: Now, id: &AppId, application: &Application) -> Result<Change, (Waits, String)> {
-        let (release, placement) = self.placement(id, application)?;
-        let mut change = Change::default();
-        for (cluster, state) in self.clusters.iter().filter(|(_, state)| state.accepted) {
-            let wanted = placement.on(&state.labels);
-            change.placed += u64::from(wanted.is_some());
-            match self.step(id, application, wanted, state) {
-                Step::None => {}
-                Step::Unread => change.unread += 1,
-                Step::Frozen(name, freeze) => {
-                    let (name, reason) = (name.to_owned(), freeze.reason.clone());
-                    change.frozen.get_or_insert(Frozen { clusters: 0, name, reason }).clusters += 1;
-                }
-                Step::Install(wanted) => drop(change.install.insert(cluster.clone(), Arc::clone(wanted))),
-                Step::Remove => drop(change.remove.insert(cluster.clone())),
-            }
-        }
-        if !change.install.is_empty() {
+        let (release, tally) = self.placement(id, application)?;
+        if !tally.install.is_empty() {
             may_install(now, application, release)?;
         }
-        Ok(change)
+        let frozen = tally.frozen.first().and_then(|first| self.clusters.get(first));
+        let frozen = frozen.and_then(|first| self.frozen(id, &first.labels)).map(|(name, freeze)| Frozen {
+            clusters: count(tally.frozen.len()),
+            name: name.clone(),
+            reason: freeze.reason.clone(),
+        });
+        Ok(Change {
+            placed: tally.placed,
+            install: count(tally.install.len()),
+            remove: tally.remove.clone(),
+            unread: tally.unread,
+            frozen,
+        })
+    }
+
+    /// The first clusters that a change goes to, and what they shall run; one more than are told, if there is one.
+    fn first(&self, id: &AppId) -> BTreeMap<ClusterId, Arc<DesiredRelease>> {
+        let Some(tally) = self.tallies.get(id) else { return BTreeMap::new() };
+        let wanted = |cluster: &ClusterId| {
+            let labels = &self.clusters.get(cluster)?.labels;
+            Some((cluster.clone(), Arc::clone(tally.placement.as_ref().ok()?.on(labels)?)))
+        };
+        tally.install.iter().take(TOLD_AT_ONCE + 1).filter_map(wanted).collect()
     }
 
     /// The next clusters after `last` that a change goes on to, and one more than are told if there is one: not more, for to
@@ -214,8 +230,9 @@ impl Fleet {
         application: &Application,
         last: ClusterId,
     ) -> Result<BTreeMap<ClusterId, Arc<DesiredRelease>>, (Waits, String)> {
-        let (release, placement) = self.placement(id, application)?;
+        let (release, tally) = self.placement(id, application)?;
         may_install(now, application, release)?;
+        let Ok(placement) = &tally.placement else { return Ok(BTreeMap::new()) };
         let after = self.clusters.range((Bound::Excluded(last), Bound::Unbounded));
         let install = after.filter(|(_, state)| state.accepted).filter_map(|(cluster, state)| {
             let step = self.step(id, application, placement.on(&state.labels), state);
@@ -228,17 +245,21 @@ impl Fleet {
         &self,
         id: &AppId,
         application: &Application,
-    ) -> Result<(&Release, Placement), (Waits, String)> {
-        if let Some(reason) = self.waits(id, application) {
+    ) -> Result<(&Release, &Tally), (Waits, String)> {
+        let tally = self.tallies.get(id).expect("it was counted before it is decided on");
+        if let Some(reason) = self.waits(application, tally.found, id) {
             return Err((Waits::Recovery, reason));
         }
         let blocked = |reason: String| (Waits::Blocked, reason);
         let release = self.release_for(id, application).map_err(blocked)?;
-        Ok((release, Placement::new(id, application, release).map_err(blocked)?))
+        match &tally.placement {
+            Ok(_) => Ok((release, tally)),
+            Err(problem) => Err(blocked(problem.clone())),
+        }
     }
 
     /// What follows for a cluster that shall run `wanted`, or nothing.
-    fn step<'a>(
+    pub(super) fn step<'a>(
         &'a self,
         id: &AppId,
         application: &Application,
@@ -257,8 +278,8 @@ impl Fleet {
         if !changes || !self.has_met(state) {
             return Step::None;
         }
-        if let Some((name, freeze)) = self.frozen(id, &state.labels) {
-            return Step::Frozen(name, freeze);
+        if self.frozen(id, &state.labels).is_some() {
+            return Step::Frozen;
         }
         match wanted {
             Some(wanted) if state.reads(wanted) => Step::Install(wanted),
@@ -267,7 +288,7 @@ impl Fleet {
         }
     }
 
-    fn release_for(&self, id: &AppId, application: &Application) -> Result<&Release, String> {
+    pub(super) fn release_for(&self, id: &AppId, application: &Application) -> Result<&Release, String> {
         let key = (id.tenant.clone(), application.spec.bundle.clone());
         match self.bundles.get(&key) {
             Some(Ok(release)) if &release.verified.app == id => Ok(release),
@@ -278,13 +299,14 @@ impl Fleet {
     }
 
     fn view(&self, id: &AppId, application: &Application, change: &Change) -> View {
-        let counts = self.counts(id);
+        let tally = self.tallies.get(id).expect("it was counted before it is decided on");
+        let counts = tally.counts;
         let removals = self.removals.get(id);
         let used = removals.and_then(|removals| removals.used.as_ref());
         let fresh = application.approval.as_ref().filter(|text| used != Some(text));
         let before = removals.filter(|removals| removals.generation == application.generation);
         View {
-            fleet: count(self.clusters.values().filter(|cluster| cluster.registered).count()),
+            fleet: tally.fleet,
             placed: change.placed,
             told: counts.desired,
             available: counts.available,

@@ -51,6 +51,7 @@ impl Fleet {
         for id in touched {
             self.send_news(now, &id, None, false, effects);
         }
+        self.tallies.clear();
         self.changed.later.extend(self.applications.keys().cloned());
     }
 

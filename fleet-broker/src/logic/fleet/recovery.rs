@@ -142,7 +142,7 @@ impl Fleet {
     }
 
     /// Why nothing of an application is changed now; none if that is for its rollout to say.
-    pub(super) fn waits(&self, id: &AppId, application: &Application) -> Option<String> {
+    pub(super) fn waits(&self, application: &Application, found: u64, id: &AppId) -> Option<String> {
         let recovery = self.recovery.as_ref()?;
         if recovery.accepted.is_none() {
             return Some(format!(
@@ -151,7 +151,6 @@ impl Fleet {
             ));
         }
         let record = recovery.records.iter().find(|record| &record.app == id)?;
-        let found = self.found_on(id);
         if application.generation > record.generation || found == 0 {
             return None;
         }
@@ -162,7 +161,7 @@ impl Fleet {
         Some(format!(
             "{} it otherwise than this old record says, and nothing changes there: apply it as it should be, or approve the record \
              by annotating the Application with edgefleet.dev/approve=\"GENERATION: reason\"",
-            many(found as u64, "cluster runs", "clusters run")
+            many(found, "cluster runs", "clusters run")
         ))
     }
 
@@ -357,6 +356,7 @@ impl Fleet {
         };
         effects.push(Effect::Store(vec![recovery.document()]));
         self.recovery = Some(recovery);
+        self.tallies.clear();
         self.changed.now.extend(self.applications.keys().cloned());
         self.changed.clusters.extend(self.clusters.keys().cloned());
         // Heads of the new life are believed only in answer to a hello.

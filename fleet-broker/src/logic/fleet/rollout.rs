@@ -1,11 +1,8 @@
 //! How far a change may go now. Waves will live in [`advance`]; for now it promotes to every match at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeSet;
 
-use protocol::{documents::DesiredRelease, ids::ClusterId};
+use protocol::ids::ClusterId;
 
 use crate::resources::PreviewCounts;
 
@@ -18,8 +15,8 @@ pub const REMOVALS_PERCENT: u64 = 1;
 pub struct Change {
     /// Clusters it is placed on now, changed or not.
     pub placed: u64,
-    /// Clusters that shall run something else, and what.
-    pub install: BTreeMap<ClusterId, Arc<DesiredRelease>>,
+    /// How many clusters shall run something else.
+    pub install: u64,
     /// Clusters that shall no longer run it.
     pub remove: BTreeSet<ClusterId>,
     /// Clusters whose agents did not say that they know what they would be told.
@@ -112,9 +109,9 @@ pub fn advance(change: &Change, view: View) -> Decision {
     if let Some(reason) = needed.filter(|_| !view.approved) {
         return Decision::Hold { reason, waits: Waits::Approval };
     }
-    let clusters = change.install.len() + change.remove.len();
+    let clusters = change.install + change.remove.len() as u64;
     if clusters > 0 {
-        let reason = format!("{} at once", many(clusters as u64, "cluster changes", "clusters change"));
+        let reason = format!("{} at once", many(clusters, "cluster changes", "clusters change"));
         return Decision::Promote { reason, approved };
     }
     if let Some(Frozen { clusters, name, reason }) = &change.frozen {

@@ -118,7 +118,7 @@ impl Fleet {
             (ClusterId::new(name), serde_json::from_value::<ClusterStatus>(status.clone()))
         {
             let connected = status.conditions.iter().find(|condition| condition.type_ == CONNECTED);
-            let cluster = self.clusters.entry(id).or_default();
+            let cluster = self.clusters.entry(id);
             cluster.told_connected = connected.map(|condition| condition.status == truth(true));
             status.undate();
             status.last_report_time = None;
@@ -146,7 +146,7 @@ impl Fleet {
         let status = cluster.registered.then(|| {
             cluster_status(self.known_of(cluster), said, self.revocation_of(id), self.adopted(cluster))
         });
-        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let Some(cluster) = self.clusters.get_uncounted(id) else { return };
         let digest = status.as_ref().map(shown::digest);
         let before = std::mem::replace(&mut cluster.shown.status, digest);
         if let Some(mut status) = status.filter(|_| before != digest) {
@@ -166,7 +166,7 @@ impl Fleet {
     ) {
         let Some(cluster) = self.clusters.get(id) else { return };
         let statuses = self.assignments(id, cluster, said);
-        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let Some(cluster) = self.clusters.get_uncounted(id) else { return };
         for app in cluster.shown.keep(|app| statuses.iter().any(|(shown, _)| shown == app)) {
             effects.push(Effect::Assignment(app, id.clone(), None));
         }
@@ -212,11 +212,11 @@ impl Fleet {
     /// Puts out counts and decisions of applications, if they changed.
     pub(super) fn show_applications(&mut self, ids: &BTreeSet<AppId>, effects: &mut Vec<Effect>) {
         for id in ids {
+            let Some(counts) = self.tally(id).map(|tally| tally.counts) else { continue };
             let (Some(application), Some(decision)) = (self.applications.get(id), self.decisions.get(id))
             else {
                 continue;
             };
-            let counts = self.counts(id);
             let mut status = application_status(application.generation, counts, decision);
             status.preview = self.previewed(id, counts);
             if self.shown.get(id) != Some(&status) {
@@ -224,23 +224,6 @@ impl Fleet {
                 effects.push(Effect::ApplicationStatus(id.clone(), Box::new(status)));
             }
         }
-    }
-
-    /// How an application is over all accepted clusters that were told to run it.
-    pub(super) fn counts(&self, id: &AppId) -> ApplicationClusters {
-        let mut counts = ApplicationClusters::default();
-        for cluster in self.clusters.values().filter(|cluster| cluster.accepted) {
-            let Some(release) = cluster.told(id) else { continue };
-            counts.desired += 1;
-            let known = self.known_of(cluster);
-            let state = known.state(release);
-            counts.updated += u64::from(known.runs(release));
-            counts.available += u64::from(state == AssignmentState::Updated);
-            counts.failed += u64::from(matches!(state, AssignmentState::Failed | AssignmentState::Rejected));
-            counts.observed += u64::from(state == AssignmentState::Observed);
-            counts.offline += u64::from(!cluster.connected);
-        }
-        counts
     }
 }
 
@@ -255,7 +238,7 @@ impl Cluster {
 
 /// A cluster, and what is known of what it runs.
 #[derive(Clone, Copy)]
-struct Known<'a> {
+pub(super) struct Known<'a> {
     cluster: &'a Cluster,
     report: Option<&'a Reported>,
 }
@@ -263,7 +246,7 @@ struct Known<'a> {
 impl Fleet {
     /// In another life of the hub a report is older than what the cluster may have been told since: until it said what it
     /// holds, nothing is known of what it runs.
-    fn known_of<'a>(&self, cluster: &'a Cluster) -> Known<'a> {
+    pub(super) fn known_of<'a>(&self, cluster: &'a Cluster) -> Known<'a> {
         Known { cluster, report: cluster.report.as_ref().filter(|_| self.has_met(cluster)) }
     }
 }
@@ -274,7 +257,7 @@ impl<'a> Known<'a> {
     }
 
     /// Whether the cluster has all of a release applied.
-    fn runs(self, release: &DesiredRelease) -> bool {
+    pub(super) fn runs(self, release: &DesiredRelease) -> bool {
         self.reported(&release.app).is_some_and(|report| report.applied == Some(release.release))
     }
 
@@ -283,7 +266,7 @@ impl<'a> Known<'a> {
         self.reported(&release.app).is_some_and(|report| report.state == AppState::Available)
     }
 
-    fn state(self, release: &DesiredRelease) -> AssignmentState {
+    pub(super) fn state(self, release: &DesiredRelease) -> AssignmentState {
         let Self { cluster, report } = self;
         let reachable = cluster.connected && !cluster.held;
         let away = if reachable { AssignmentState::Pending } else { AssignmentState::Deferred };

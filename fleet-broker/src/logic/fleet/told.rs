@@ -102,7 +102,8 @@ impl Fleet {
     /// Tells that a cluster's connection is up, or down, unless that was told last. What the hub's own restart cuts is
     /// not told of.
     pub(super) fn tell_presence(&mut self, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let Some(cluster) = self.clusters.get_mut(id).filter(|cluster| cluster.accepted) else { return };
+        let accepted = self.clusters.get_uncounted(id).filter(|cluster| cluster.accepted);
+        let Some(cluster) = accepted else { return };
         if cluster.told_connected.replace(cluster.connected) != Some(cluster.connected) {
             effects.push(match cluster.connected {
                 true => of_cluster(id, Reason::Connected, "the cluster is connected"),
@@ -113,7 +114,7 @@ impl Fleet {
 
     /// Tells of clusters that have not come back after the hub started.
     pub(super) fn tell_missing(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if now.monotonic < MISSING_AFTER {
+        if now.monotonic < MISSING_AFTER || std::mem::replace(&mut self.told_missing, true) {
             return;
         }
         let is_missing = |cluster: &Cluster| {

@@ -246,6 +246,7 @@ impl Bench {
         for effect in &effects {
             self.carry_out(effect);
         }
+        self.fleet.count_anew();
         effects
     }
 
