@@ -27,6 +27,7 @@ impl fmt::Display for Violation {
 #[derive(Debug)]
 pub(crate) enum What {
     HubTick,
+    HubTurn,
     ToHub { site: usize, connection: u64, topic: Upward, bytes: Vec<u8> },
     ToSite { site: usize, connection: u64, topic: Downward, bytes: Vec<u8> },
     Timer { site: usize },
@@ -38,6 +39,8 @@ pub(crate) enum What {
     Crash { site: usize },
     Boot { site: usize },
     Edit { site: usize },
+    Flooded { site: usize },
+    KeyStolen { site: usize },
     Machine { site: usize, what: Machine },
     RegionCut,
     Change,
@@ -63,6 +66,12 @@ pub(crate) enum Machine {
     WindowOpens,
     WindowCloses,
     PeopleLook,
+    LinkSlow,
+    LinkFast,
+    NamespaceStuck,
+    NamespaceFreed,
+    NamespaceMade,
+    ClusterRestored,
 }
 
 impl Machine {
@@ -79,6 +88,12 @@ impl Machine {
             Self::WindowOpens => "window-opens",
             Self::WindowCloses => "window-closes",
             Self::PeopleLook => "people-look",
+            Self::LinkSlow => "link-slow",
+            Self::LinkFast => "link-fast",
+            Self::NamespaceStuck => "namespace-stuck",
+            Self::NamespaceFreed => "namespace-freed",
+            Self::NamespaceMade => "namespace-made",
+            Self::ClusterRestored => "cluster-restored",
         }
     }
 }
@@ -87,6 +102,7 @@ impl What {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::HubTick => "hub-tick",
+            Self::HubTurn => "hub-turn",
             Self::ToHub { .. } => "to-hub",
             Self::ToSite { .. } => "to-site",
             Self::Timer { .. } => "timer",
@@ -98,6 +114,8 @@ impl What {
             Self::Crash { .. } => "crash",
             Self::Boot { .. } => "boot",
             Self::Edit { .. } => "edit",
+            Self::Flooded { .. } => "flooded",
+            Self::KeyStolen { .. } => "key-stolen",
             Self::Machine { what, .. } => what.name(),
             Self::RegionCut => "region-cut",
             Self::HubClock { right: true } => "hub-clock-right",
@@ -124,8 +142,11 @@ impl What {
             | Self::Mended { site }
             | Self::Crash { site }
             | Self::Boot { site }
+            | Self::Flooded { site }
+            | Self::KeyStolen { site }
             | Self::Edit { site } => Some(*site),
             Self::HubTick
+            | Self::HubTurn
             | Self::RegionCut
             | Self::Change
             | Self::HubEnds
@@ -142,6 +163,7 @@ impl What {
             Self::ToHub { topic, bytes, .. } => (format!("{topic:?}"), bytes),
             Self::ToSite { topic, bytes, .. } => (format!("{topic:?}"), bytes),
             Self::HubTick
+            | Self::HubTurn
             | Self::Timer { .. }
             | Self::Kube { .. }
             | Self::Dial { .. }
@@ -151,6 +173,8 @@ impl What {
             | Self::Crash { .. }
             | Self::Boot { .. }
             | Self::Edit { .. }
+            | Self::Flooded { .. }
+            | Self::KeyStolen { .. }
             | Self::Machine { .. }
             | Self::RegionCut
             | Self::Change

@@ -64,6 +64,8 @@ pub struct Hub {
     applications: BTreeMap<AppId, Application>,
     contents: BTreeMap<Digest, Arc<[u8]>>,
     connected: BTreeSet<ClusterId>,
+    /// What came and was not handled yet.
+    waiting: Vec<Event>,
     /// How often it was restored.
     life: u32,
     /// When this process began.
@@ -91,6 +93,7 @@ impl Hub {
             clusters: BTreeMap::new(),
             applications: BTreeMap::new(),
             connected: BTreeSet::new(),
+            waiting: Vec::new(),
             life: 0,
             started: Duration::ZERO,
             clock: 0,
@@ -122,21 +125,27 @@ impl Hub {
     }
 
     /// A cluster's connection is up.
-    pub fn connect(&mut self, at: Duration, id: &ClusterId) -> Vec<Sent> {
+    pub fn connect(&mut self, id: &ClusterId) {
         self.connected.insert(id.clone());
-        self.handle(at, vec![Event::Connected(id.clone())])
+        self.waiting.push(Event::Connected(id.clone()));
     }
 
     /// A cluster's connection is down.
-    pub fn disconnect(&mut self, at: Duration, id: &ClusterId) -> Vec<Sent> {
+    pub fn disconnect(&mut self, id: &ClusterId) {
         self.connected.remove(id);
-        self.handle(at, vec![Event::Gone(id.clone())])
+        self.waiting.push(Event::Gone(id.clone()));
     }
 
     /// A cluster says something.
-    pub fn hear(&mut self, at: Duration, id: &ClusterId, topic: Upward, bytes: Vec<u8>) -> Vec<Sent> {
-        let heard = self.fleet.hear(Event::Said(id.clone(), topic, bytes));
-        self.handle(at, vec![heard])
+    pub fn hear(&mut self, id: &ClusterId, topic: Upward, bytes: Vec<u8>) {
+        self.waiting.push(Event::Said(id.clone(), topic, bytes));
+    }
+
+    /// Handles together what came since the last time, as the controller does.
+    pub fn turn(&mut self, at: Duration) -> Vec<Sent> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let heard = waiting.into_iter().map(|event| self.fleet.hear(event)).collect();
+        self.handle(at, heard)
     }
 
     /// Time passes.
@@ -172,6 +181,7 @@ impl Hub {
     /// Ends the process; all connections with it.
     pub fn end(&mut self) {
         self.connected.clear();
+        self.waiting.clear();
     }
 
     /// Starts it again from what it stored.
@@ -225,6 +235,11 @@ impl Hub {
     /// An operator accepts what it learned.
     pub fn accept(&mut self, at: Duration) -> Vec<Sent> {
         self.handle(at, vec![Event::Accept("all clusters were looked at".to_owned())])
+    }
+
+    /// Which life it leads, as its heads say.
+    pub fn incarnation(&self) -> Incarnation {
+        self.fleet.standing().map_or(incarnation(self.life), |standing| standing.recovery.incarnation)
     }
 
     /// Whether it waits for that.

@@ -1,7 +1,10 @@
 //! What honest keys signed and what clusters were given: the simulator's own book, against which everything is checked.
 //! What an agent holds is asked of it; whether it may is not.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use edge_agent::{
     cluster::Request,
@@ -23,6 +26,8 @@ pub struct Ledger {
     charter: Arc<Charter>,
     /// For each cluster, what was signed under which place, in which life of the hub.
     signed: BTreeMap<(ClusterId, Order, u32), Digest>,
+    /// What somebody signed who has the hub's key.
+    forged: BTreeSet<(ClusterId, Order, Digest)>,
     /// A hub that was restored does not know what the lost one signed last.
     life: u32,
     /// What each site held last, under which place.
@@ -32,7 +37,17 @@ pub struct Ledger {
 impl Ledger {
     /// An empty book.
     pub fn new(charter: Arc<Charter>, sites: usize) -> Self {
-        Self { charter, signed: BTreeMap::new(), life: 0, held: vec![None; sites] }
+        Self { charter, signed: BTreeMap::new(), forged: BTreeSet::new(), life: 0, held: vec![None; sites] }
+    }
+
+    /// Somebody else signed a desired state with the hub's key: an agent cannot know, and may hold it.
+    pub fn forged(&mut self, id: &ClusterId, order: Order, digest: Digest) {
+        self.forged.insert((id.clone(), order, digest));
+    }
+
+    /// Whether a site holds what a thief signed: its hub knows of that when it is told.
+    pub fn holds_forged(&self, number: usize, id: &ClusterId) -> bool {
+        self.held[number].is_some_and(|(order, digest)| self.forged.contains(&(id.clone(), order, digest)))
     }
 
     /// A hub was restored from a backup.
@@ -45,6 +60,10 @@ impl Ledger {
     /// # Errors
     /// What is wrong.
     pub fn signed(&mut self, id: &ClusterId, order: Order, digest: Digest) -> Result<(), String> {
+        // What a thief signed is learned from there, too.
+        if self.forged.contains(&(id.clone(), order, digest)) {
+            return Ok(());
+        }
         // What a lost hub signed is learned from the cluster that holds it, and is said again.
         let before = (id.clone(), order, 0)..(id.clone(), order, self.life);
         if self.signed.range(before).any(|(_, signed)| *signed == digest) {
@@ -81,7 +100,8 @@ impl Ledger {
             Some(_) | None => {}
         }
         let lives = (site.id.clone(), order, 0)..=(site.id.clone(), order, self.life);
-        if self.signed.range(lives).any(|(_, signed)| *signed == digest) {
+        let is_forged = self.forged.contains(&(site.id.clone(), order, digest));
+        if is_forged || self.signed.range(lives).any(|(_, signed)| *signed == digest) {
             return Ok(());
         }
         Err(format!("{} holds what was never signed for it, under {order:?}", site.id))

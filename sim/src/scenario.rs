@@ -10,11 +10,13 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// Those that come with the program, by name.
 const KNOWN: &[(&str, &str)] = &[
     ("calm", include_str!("../scenarios/calm.toml")),
+    ("clusters-suffer", include_str!("../scenarios/clusters-suffer.toml")),
     ("clocks", include_str!("../scenarios/clocks.toml")),
     ("everyone-returns", include_str!("../scenarios/everyone-returns.toml")),
     ("hostile-broker", include_str!("../scenarios/hostile-broker.toml")),
     ("hub-lost", include_str!("../scenarios/hub-lost.toml")),
     ("month-offline", include_str!("../scenarios/month-offline.toml")),
+    ("stolen-key", include_str!("../scenarios/stolen-key.toml")),
     ("swarm", include_str!("../scenarios/swarm.toml")),
     ("tower-outage", include_str!("../scenarios/tower-outage.toml")),
 ];
@@ -105,6 +107,22 @@ pub struct Faults {
     pub unanswered: u32,
     /// Requests that it refuses for being away.
     pub refused: u32,
+    /// Applies that the API server refuses, since somebody else writes the same object.
+    pub contended: u32,
+    /// A broker that sends a cluster, and the hub, much that is worth nothing.
+    pub flooded_every: Option<Time>,
+    /// Somebody who has the hub's key and tells a cluster to run something else.
+    pub key_stolen_every: Option<Time>,
+    /// A link that is slow: 9,600 bits a second.
+    pub slow_every: Option<Time>,
+    /// For at most so long.
+    pub slow_for: Option<Time>,
+    /// The tenant's namespace, which is deleted and stays for something that does not let go.
+    pub namespace_stuck_every: Option<Time>,
+    /// For at most so long; then it goes, and people make it anew.
+    pub namespace_stuck_for: Option<Time>,
+    /// An API server that is restored from a backup.
+    pub cluster_restored_every: Option<Time>,
     /// A link that is cut.
     pub cut_every: Option<Time>,
     /// For at most so long.
@@ -192,6 +210,11 @@ impl Scenario {
         ensure!(!self.change_every.0.is_zero(), "change-every: give more than nothing");
         let faults = &self.faults;
         for (name, every) in [
+            ("flooded-every", faults.flooded_every),
+            ("key-stolen-every", faults.key_stolen_every),
+            ("slow-every", faults.slow_every),
+            ("namespace-stuck-every", faults.namespace_stuck_every),
+            ("cluster-restored-every", faults.cluster_restored_every),
             ("cut-every", faults.cut_every),
             ("crash-every", faults.crash_every),
             ("flush-fails-every", faults.flush_fails_every),
@@ -226,6 +249,10 @@ impl Scenario {
         ensure!(
             faults.hub_lost_every.is_none() || is_restored,
             "faults.hub-lost-every: give faults.backed-up-every and faults.accepted-within too"
+        );
+        ensure!(
+            faults.key_stolen_every.is_none() || faults.accepted_within.is_some(),
+            "faults.key-stolen-every: give faults.accepted-within too"
         );
         ensure!((1..=self.clusters).contains(&self.regions), "regions: give 1 to as many as clusters");
         Ok(())

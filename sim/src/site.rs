@@ -68,6 +68,8 @@ pub enum Hindrance {
     Refused,
     /// Its answer does not come in time. It did what it was asked for.
     Unanswered,
+    /// Somebody else writes the same object at the same time.
+    Contended,
 }
 
 /// One site.
@@ -158,11 +160,9 @@ impl Site {
         let (port, disk) = (Port::default(), Disk::default());
         let executor = Executor::new(port.clone(), disk.clone(), Boundaries::default());
         let mut cluster = SimCluster::new(settings);
-        let namespace =
-            ObjectRef { gvk: Gvk::new("v1", "Namespace"), namespace: None, name: TENANT.to_owned() };
         let made = Action::Merge(json!({}));
         // What comes of it is of no use to anybody yet.
-        drop(cluster.handle(Duration::ZERO, Input::Edit(edit(namespace, made))));
+        drop(cluster.handle(Duration::ZERO, Input::Edit(edit(namespace(), made))));
         Self {
             id,
             agent: None,
@@ -265,6 +265,16 @@ impl Site {
         later(self.cluster.handle(at, Input::Edit(edit(object, action))))
     }
 
+    /// What is in its cluster, for [`Self::restore_cluster`].
+    pub fn cluster_image(&self) -> SimCluster {
+        self.cluster.clone()
+    }
+
+    /// The API server is restored from a backup.
+    pub fn restore_cluster(&mut self, image: &SimCluster) -> Vec<Caused> {
+        later(self.cluster.restore(image))
+    }
+
     /// What the cluster was to do later.
     pub fn kube(&mut self, at: Duration, output: Output) -> Vec<Caused> {
         match output {
@@ -306,6 +316,14 @@ impl Site {
             Some(Hindrance::Refused) => {
                 let error = ClusterError::Unavailable { message: "connection refused".to_owned() };
                 vec![answer_after(Duration::from_millis(1), error)]
+            }
+            Some(Hindrance::Contended) => {
+                let Request::Apply { object, .. } = request else {
+                    return later(self.cluster.handle(at, Input::Request { id, request }));
+                };
+                let message = "the object has been modified; please apply your changes to the latest version";
+                let error = ClusterError::Contended { object: Box::new(object), message: message.to_owned() };
+                vec![answer_after(Duration::from_millis(5), error)]
             }
             Some(Hindrance::Unanswered) => {
                 let mut caused = later(self.cluster.handle(at, Input::Request { id, request }));
@@ -465,6 +483,11 @@ impl Site {
         }
         caused
     }
+}
+
+/// The namespace that the tenant's applications run in.
+pub fn namespace() -> ObjectRef {
+    ObjectRef { gvk: Gvk::new("v1", "Namespace"), namespace: None, name: TENANT.to_owned() }
 }
 
 fn later(outputs: Vec<(Duration, Output)>) -> Vec<Caused> {

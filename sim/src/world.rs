@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, io::Write, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use edge_agent::cluster::{Request, sim::Settings};
+use edge_agent::cluster::{
+    Request,
+    sim::{Settings, SimCluster},
+};
 use fleet_broker::resources::AssignmentState;
 use protocol::{
     documents::Desired,
@@ -23,6 +26,8 @@ use crate::{
     site::{Caused, Site},
 };
 
+mod attack;
+mod cluster;
 mod hub;
 mod machine;
 mod trouble;
@@ -33,6 +38,9 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// How long an agent waits before it connects again, at most.
 const REDIAL: Duration = Duration::from_secs(30);
+
+/// How long a hub is busy with something else, at most, before it handles what came.
+const TURN: Duration = Duration::from_millis(50);
 
 /// How long a hub takes to notice that a connection is dead, at most: one and a half keepalives.
 const UNNOTICED: Duration = Duration::from_secs(900);
@@ -52,6 +60,9 @@ const RECENT: usize = 1 << 14;
 /// After the last fault people look at what their clusters say, so often.
 const PEOPLE: Duration = Duration::from_secs(1800);
 
+/// Within this it shows what somebody did to a cluster.
+const TAKES_EFFECT: Duration = Duration::from_secs(600);
+
 /// At the end nothing may be applied for so long.
 const QUIET: Duration = Duration::from_secs(600);
 
@@ -68,6 +79,7 @@ pub struct Plan {
 #[derive(Debug, Default)]
 struct Link {
     cut: bool,
+    slow: bool,
     /// Which connection the hub takes for the site's.
     hub_side: Option<u64>,
     /// Messages to the site, for a broker that repeats them.
@@ -100,6 +112,8 @@ pub struct World<'a> {
     backup: Option<Backup>,
     hub_lost: bool,
     hub_tick: Duration,
+    /// Whether something came that it is to handle.
+    hub_turn: bool,
     sites: Vec<Site>,
     links: Vec<Link>,
     connections: u64,
@@ -107,7 +121,12 @@ pub struct World<'a> {
     placed: Vec<Option<Placed>>,
     /// Of each site, what was on its disk some time ago, and what it held then.
     images: Vec<Option<(Image, Option<Place>)>>,
-    edited: Vec<bool>,
+    /// Of each site, what was in its cluster some time ago.
+    clusters: Vec<Option<SimCluster>>,
+    /// Sites whose namespace somebody deleted.
+    stuck: Vec<bool>,
+    /// When somebody last did something at a site that its hub does not know of, unless its agent mended that since.
+    edited: Vec<Option<Duration>>,
     /// Sites whose journal does not say any more what is theirs.
     forgot: Vec<bool>,
     recent: VecDeque<Recent>,
@@ -137,7 +156,9 @@ impl<'a> World<'a> {
             ledger: Ledger::new(Arc::clone(&charter), sites.len()),
             links: sites.iter().map(|_| Link::default()).collect(),
             images: vec![None; sites.len()],
-            edited: vec![false; sites.len()],
+            clusters: vec![None; sites.len()],
+            stuck: vec![false; sites.len()],
+            edited: vec![None; sites.len()],
             forgot: vec![false; sites.len()],
             faults: scenario.faults.clone(),
             placed: (0..applications).map(|_| None).collect(),
@@ -150,6 +171,7 @@ impl<'a> World<'a> {
             backup: None,
             hub_lost: false,
             hub_tick: Duration::MAX,
+            hub_turn: false,
             sites,
             connections: 0,
             recent: VecDeque::with_capacity(RECENT),
@@ -174,6 +196,8 @@ impl<'a> World<'a> {
                 (self.faults.cut_every, What::Cut { site: number }),
                 (self.faults.crash_every, What::Crash { site: number }),
                 (self.faults.edited_every, What::Edit { site: number }),
+                (self.faults.flooded_every, What::Flooded { site: number }),
+                (self.faults.key_stolen_every, What::KeyStolen { site: number }),
             ] {
                 self.fault_later(every.map(|every| every.0), what);
             }
@@ -267,8 +291,11 @@ impl<'a> World<'a> {
         }
         for site in 0..self.sites.len() {
             self.sites[site].fuse = None;
-            for what in [Machine::ClockRight, Machine::DiskHasRoom] {
+            for what in [Machine::ClockRight, Machine::DiskHasRoom, Machine::LinkFast] {
                 self.queue.push(self.now, What::Machine { site, what });
+            }
+            if self.stuck[site] {
+                self.queue.push(self.now, What::Machine { site, what: Machine::NamespaceFreed });
             }
             if self.forgot[site] {
                 self.queue.push(self.now + PEOPLE, What::Machine { site, what: Machine::PeopleLook });
@@ -281,6 +308,11 @@ impl<'a> World<'a> {
     fn happens(&mut self, what: What) -> Result<(), String> {
         match what {
             What::HubTick => self.hub_ticks(),
+            What::HubTurn => {
+                self.hub_turn = false;
+                let sent = self.hub.turn(self.now);
+                self.sends(sent)
+            }
             What::ToHub { site, connection, topic, bytes } => self.hub_hears(site, connection, topic, bytes),
             What::ToSite { site, connection, topic, bytes } => {
                 if self.sites[site].connection != Some(connection) {
@@ -307,8 +339,9 @@ impl<'a> World<'a> {
                     return Ok(());
                 }
                 self.links[site].hub_side = None;
-                let sent = self.hub.disconnect(self.now, &self.sites[site].id);
-                self.sends(sent)
+                self.hub.disconnect(&self.sites[site].id);
+                self.hub_turns();
+                Ok(())
             }
             What::Cut { site } => self.cut(site),
             What::Mended { site } => {
@@ -319,6 +352,11 @@ impl<'a> World<'a> {
             What::Crash { site } => self.crash(site),
             What::Boot { site } => self.boot(site),
             What::Edit { site } => self.edit(site),
+            What::Flooded { site } => {
+                self.flood(site);
+                Ok(())
+            }
+            What::KeyStolen { site } => self.key_stolen(site),
             What::Machine { site, what } => self.machine(site, what),
             What::RegionCut => self.region_cut(),
             What::HubClock { right } => self.hub_clock(right),
@@ -345,8 +383,17 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let id = self.sites[site].id.clone();
-        let sent = self.hub.hear(self.now, &id, topic, bytes);
-        self.sends(sent)
+        self.hub.hear(&id, topic, bytes);
+        self.hub_turns();
+        Ok(())
+    }
+
+    /// What came to the hub is handled soon, together with what comes until then.
+    fn hub_turns(&mut self) {
+        if !std::mem::replace(&mut self.hub_turn, true) {
+            let at = self.now + self.chance.between(Duration::ZERO, TURN);
+            self.queue.push(at, What::HubTurn);
+        }
     }
 
     /// What the hub sends goes its way; what it left for later comes with the next tick.
@@ -362,8 +409,8 @@ impl<'a> World<'a> {
                 Sent::Kick(id) => {
                     let site = self.number(&id)?;
                     self.links[site].hub_side = None;
-                    let gone = self.hub.disconnect(self.now, &id);
-                    self.carry(gone)?;
+                    self.hub.disconnect(&id);
+                    self.hub_turns();
                     self.lose_connection(site)?;
                 }
                 Sent::Message(id, topic, bytes) => {
@@ -393,10 +440,17 @@ impl<'a> World<'a> {
             let site = self.number(&id)?;
             let released = &self.charter.releases;
             let Some(release) = released.iter().position(|one| one.bundle == seen.bundle) else { continue };
-            if !self.edited[site]
-                && let Some(problem) = self.ledger.lacks_objects(&self.sites[site], &released[release].digest)
-            {
-                return Err(format!("people see that {id} runs {}, but {problem}", seen.bundle));
+            let lacks = self.ledger.lacks_objects(&self.sites[site], &released[release].digest);
+            match (lacks, self.edited[site]) {
+                (Some(problem), None) if !self.ledger.holds_forged(site, &id) => {
+                    return Err(format!("people see that {id} runs {}, but {problem}", seen.bundle));
+                }
+                // Its agent may not know yet what somebody else did there.
+                (Some(_), _) => continue,
+                (None, Some(at)) if at + TAKES_EFFECT < self.now && self.runs_all(site) => {
+                    self.edited[site] = None;
+                }
+                (None, _) => {}
             }
             if let Some(placed) = self.placed[release / 2].as_mut().filter(|placed| placed.release == release)
                 && !std::mem::replace(&mut placed.reached[site], true)
@@ -405,6 +459,13 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a site runs all that is wanted.
+    fn runs_all(&self, site: usize) -> bool {
+        let mut wanted =
+            self.placed.iter().flatten().map(|placed| &self.charter.releases[placed.release].digest);
+        wanted.all(|release| self.ledger.lacks_objects(&self.sites[site], release).is_none())
     }
 
     fn number(&self, id: &ClusterId) -> Result<usize, String> {
@@ -471,12 +532,11 @@ impl<'a> World<'a> {
         let id = self.sites[site].id.clone();
         // A connection that the hub took for alive is replaced.
         if self.links[site].hub_side.replace(self.connections).is_some() {
-            let sent = self.hub.disconnect(self.now, &id);
-            self.sends(sent)?;
+            self.hub.disconnect(&id);
         }
         self.sites[site].connection = Some(self.connections);
-        let sent = self.hub.connect(self.now, &id);
-        self.sends(sent)?;
+        self.hub.connect(&id);
+        self.hub_turns();
         let caused = self.sites[site].connected(self.now);
         self.follow(site, caused)
     }

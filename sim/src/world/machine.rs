@@ -22,6 +22,9 @@ impl World<'_> {
             (faults.old_disk_every, Machine::OldDisk),
             (faults.journal_lost_every, Machine::JournalLost),
             (faults.clock_wrong_every, Machine::ClockWrong),
+            (faults.slow_every, Machine::LinkSlow),
+            (faults.namespace_stuck_every, Machine::NamespaceStuck),
+            (faults.cluster_restored_every, Machine::ClusterRestored),
         ];
         let daily =
             [(faults.power_saved_every, Machine::PowerSaved), (faults.up_every, Machine::WindowOpens)];
@@ -98,6 +101,19 @@ impl World<'_> {
                 self.report.fault("links up for a while");
                 self.queue.push(self.now, What::Mended { site });
             }
+            Machine::LinkSlow => {
+                let Some(every) = again(self.faults.slow_every) else { return Ok(()) };
+                self.fault_later(Some(every), What::Machine { site, what });
+                self.report.fault("links slow");
+                self.links[site].slow = true;
+                let longest = again(self.faults.slow_for);
+                self.fault_for(longest, What::Machine { site, what: Machine::LinkFast });
+            }
+            Machine::LinkFast => self.links[site].slow = false,
+            Machine::NamespaceStuck
+            | Machine::NamespaceFreed
+            | Machine::NamespaceMade
+            | Machine::ClusterRestored => return self.cluster_suffers(site, what),
             Machine::PeopleLook => return self.people_look(site),
             Machine::WindowCloses => {
                 if self.faults.up_every.is_some() {

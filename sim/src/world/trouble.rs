@@ -30,6 +30,10 @@ impl World<'_> {
             self.report.fault("requests unanswered");
             return Some(Hindrance::Unanswered);
         }
+        if self.chance.happens(self.faults.contended) {
+            self.report.fault("requests contended");
+            return Some(Hindrance::Contended);
+        }
         None
     }
 
@@ -102,7 +106,7 @@ impl World<'_> {
         if self.sites[site].object(&object).is_none() {
             return Ok(());
         }
-        self.edited[site] = true;
+        self.edited[site] = Some(self.now);
         let action = match self.chance.below(2) {
             0 => {
                 self.report.fault("objects deleted by hand");

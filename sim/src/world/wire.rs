@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use protocol::topics::{Downward, Upward};
 
-use super::{LATE, REMEMBERED, What, World};
+use super::{LATE, Link, REMEMBERED, What, World};
+
+/// Bytes that a slow link carries in a second: 9,600 bits.
+const SLOW_BYTES: u32 = 1200;
+
+/// What a message takes besides its payload: headers of MQTT, TLS, TCP and IP.
+const HEADERS: u32 = 100;
 
 impl World<'_> {
     /// How long a message is on its way, and whether it keeps its place among others.
@@ -18,14 +24,18 @@ impl World<'_> {
         (delay, true)
     }
 
-    pub(super) fn at_site(&mut self, site: usize) -> Duration {
+    pub(super) fn at_site(&mut self, site: usize, len: usize) -> Duration {
         let (delay, in_order) = self.delay();
-        in_turn(&mut self.links[site].last_down, self.now + delay, in_order)
+        let link = &mut self.links[site];
+        let carried = link.carries(len);
+        in_turn(&mut link.last_down, self.now + delay, carried, in_order)
     }
 
-    pub(super) fn at_hub(&mut self, site: usize) -> Duration {
+    pub(super) fn at_hub(&mut self, site: usize, len: usize) -> Duration {
         let (delay, in_order) = self.delay();
-        in_turn(&mut self.links[site].last_up, self.now + delay, in_order)
+        let link = &mut self.links[site];
+        let carried = link.carries(len);
+        in_turn(&mut link.last_up, self.now + delay, carried, in_order)
     }
 
     /// What a broker does to the bytes of a message: none, where it drops it.
@@ -54,7 +64,7 @@ impl World<'_> {
                 let count = self.links[site].remembered.len() as u64;
                 let index = usize::try_from(self.chance.below(count)).unwrap_or_default();
                 let (topic, bytes) = self.links[site].remembered[index].clone();
-                let at = self.at_site(site);
+                let at = self.at_site(site, bytes.len());
                 self.queue.push(at, What::ToSite { site, connection, topic, bytes });
             }
         }
@@ -62,17 +72,17 @@ impl World<'_> {
             let other = usize::try_from(self.chance.below(self.sites.len() as u64)).unwrap_or_default();
             if let Some(connection) = self.links[other].hub_side.filter(|_| other != site) {
                 self.report.fault("messages to another cluster");
-                let (at, bytes) = (self.at_site(other), bytes.clone());
+                let (at, bytes) = (self.at_site(other, bytes.len()), bytes.clone());
                 self.queue.push(at, What::ToSite { site: other, connection, topic, bytes });
             }
         }
         let Some(bytes) = self.tamper(bytes) else { return };
         if self.chance.happens(self.faults.doubled) {
             self.report.fault("messages doubled");
-            let at = self.at_site(site);
+            let at = self.at_site(site, bytes.len());
             self.queue.push(at, What::ToSite { site, connection, topic, bytes: bytes.clone() });
         }
-        let at = self.at_site(site);
+        let at = self.at_site(site, bytes.len());
         self.queue.push(at, What::ToSite { site, connection, topic, bytes });
     }
 
@@ -80,19 +90,27 @@ impl World<'_> {
         let Some(bytes) = self.tamper(bytes) else { return };
         if self.chance.happens(self.faults.doubled) {
             self.report.fault("messages doubled");
-            let at = self.at_hub(site);
+            let at = self.at_hub(site, bytes.len());
             self.queue.push(at, What::ToHub { site, connection, topic, bytes: bytes.clone() });
         }
-        let at = self.at_hub(site);
+        let at = self.at_hub(site, bytes.len());
         self.queue.push(at, What::ToHub { site, connection, topic, bytes });
     }
 }
 
-/// When a message arrives: not before the last that keeps its order.
-fn in_turn(last: &mut Duration, at: Duration, in_order: bool) -> Duration {
-    if !in_order {
-        return at;
+impl Link {
+    /// How long it takes to carry a message behind those before it.
+    fn carries(&self, len: usize) -> Duration {
+        let bytes = u32::try_from(len).unwrap_or(u32::MAX).saturating_add(HEADERS);
+        if self.slow { Duration::from_secs(bytes.into()) / SLOW_BYTES } else { Duration::ZERO }
     }
-    *last = at.max(*last);
+}
+
+/// When a message arrives: not before the last that keeps its order.
+fn in_turn(last: &mut Duration, at: Duration, carried: Duration, in_order: bool) -> Duration {
+    if !in_order {
+        return at + carried;
+    }
+    *last = at.max(*last) + carried;
     *last
 }

@@ -181,6 +181,25 @@ impl SimCluster {
         effects.outputs
     }
 
+    /// Takes back all objects of an earlier state, as an API server restored from a backup does. Whoever watches loses that
+    /// and lists anew; controllers look at everything again.
+    pub fn restore(&mut self, earlier: &Self) -> Vec<(Duration, Output)> {
+        let mut effects = Effects { latency: self.settings.latency, outputs: Vec::new() };
+        self.kinds = earlier.kinds.clone();
+        self.store.restore(&earlier.store);
+        for id in self.watches.keys().copied().collect::<Vec<_>>() {
+            let message = "the API server was restored".to_owned();
+            effects.event(id, WatchEvent::Lost(ClusterError::Unavailable { message }));
+            self.begin_watch(id, &mut effects);
+        }
+        for (object, value) in self.store.iter() {
+            let (object, after) = (object.clone(), Some(Arc::clone(value)));
+            let change = Change { object, before: None, after, version: 0 };
+            controllers::notice(&change, &self.settings, &mut effects);
+        }
+        effects.outputs
+    }
+
     /// An object as it is stored, for a test to look at.
     pub fn object(&self, object: &ObjectRef) -> Option<&Value> {
         self.store.get(object).map(Arc::as_ref)

@@ -34,6 +34,11 @@ impl Store {
         Self { objects: BTreeMap::new(), version: 0, seed, created: 0 }
     }
 
+    /// Takes back earlier objects and versions. UIDs that were given since are not given again.
+    pub(super) fn restore(&mut self, earlier: &Self) {
+        *self = Self { created: self.created, ..earlier.clone() };
+    }
+
     pub(super) fn get(&self, object: &ObjectRef) -> Option<&Arc<Value>> {
         self.objects.get(object)
     }

@@ -102,9 +102,15 @@ impl Fleet {
                 if before.is_some_and(|before| before.is_newer_than(&report)) {
                     return self.changed.acknowledge(id, cluster);
                 }
+                let signed = cluster.signed.as_ref().map(|signed| signed.desired.order);
+                let is_unknown = !cluster.ahead && signed.unwrap_or_default() < report.order;
                 let again =
                     cluster.take_report(&mut self.changed, now, id, (&report, &envelope), None, effects);
                 self.heartbeat(now, id, again, effects);
+                if is_unknown && self.clusters.get(id).is_some_and(|cluster| self.has_met(cluster)) {
+                    // Somebody else signs with this hub's key. Who connects anew says what it holds.
+                    effects.push(Effect::Kick(id.clone()));
+                }
             }
         }
     }

@@ -40,7 +40,11 @@ fn changed_since_backup() -> (Bench, Backup) {
 }
 
 fn report_all(bench: &mut Bench) {
-    TOWERS.iter().for_each(|name| drop(bench.report(name)));
+    report_all_of(bench, &TOWERS);
+}
+
+fn report_all_of(bench: &mut Bench, towers: &[&str]) {
+    towers.iter().for_each(|name| drop(bench.report(name)));
     bench.settle();
 }
 
@@ -333,6 +337,27 @@ fn a_hello_that_comes_again_after_it_was_answered_is_no_news() {
     bench.say("tower-1", Upward::Hello, hello);
     assert_eq!(bench.condition("tower-1", "Adopted").0, "True");
     assert!(bench.cluster("tower-1").shows.is_none());
+}
+
+/// On a connection that stays up, too: with the first report that names a place the hub did not sign.
+#[test]
+fn what_a_thief_of_the_key_told_a_cluster_is_noticed() {
+    let mut bench = Bench::running(2, json!({}));
+    report_all_of(&mut bench, &TOWERS[..2]);
+    let tower = bench.cluster("tower-1");
+    let mut forged = Desired::clone(tower.desired.as_ref().unwrap());
+    (forged.order.seq, forged.prev) = (forged.order.seq + 1, Some(Digest::of(&tower.envelope)));
+    let (bytes, forged) = trust().direct(&key(DIRECTOR), forged).unwrap();
+    tower.held = Some(protocol::order::Held { order: forged.order, digest: forged.digest() });
+    (tower.desired, tower.envelope, tower.forgiving) = (Some(forged), bytes, true);
+    let said = bench.report("tower-1");
+    assert!(said.iter().any(|effect| matches!(effect, Effect::Kick(who) if *who == id("tower-1"))));
+    assert_eq!(kicks(&bench.report("tower-2")), 0, "who holds what was signed stays connected");
+    bench.disconnect("tower-1");
+    bench.connect("tower-1");
+    let standing = bench.fleet.standing().unwrap();
+    assert_eq!(standing.recovery.cause, Cause::RolledBack { cluster: id("tower-1") });
+    assert_eq!(kicks(&bench.report("tower-1")), 0, "what it holds is known now");
 }
 
 /// The same as it was told since, under a lower place.
