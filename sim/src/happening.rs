@@ -72,6 +72,8 @@ pub(crate) enum Machine {
     NamespaceFreed,
     NamespaceMade,
     ClusterRestored,
+    Cloned,
+    CloneEnds,
 }
 
 impl Machine {
@@ -94,6 +96,8 @@ impl Machine {
             Self::NamespaceFreed => "namespace-freed",
             Self::NamespaceMade => "namespace-made",
             Self::ClusterRestored => "cluster-restored",
+            Self::Cloned => "cloned",
+            Self::CloneEnds => "clone-ends",
         }
     }
 }

@@ -80,6 +80,11 @@ impl Ledger {
         self.held[number]
     }
 
+    /// There is one more site, which holds this.
+    pub fn add_site(&mut self, held: Option<Place>) {
+        self.held.push(held);
+    }
+
     /// A site has another disk: it held this when that was written.
     pub fn put_back(&mut self, number: usize, held: Option<Place>) {
         self.held[number] = held;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// Those that come with the program, by name.
 const KNOWN: &[(&str, &str)] = &[
     ("calm", include_str!("../scenarios/calm.toml")),
+    ("cloned", include_str!("../scenarios/cloned.toml")),
     ("clusters-suffer", include_str!("../scenarios/clusters-suffer.toml")),
     ("clocks", include_str!("../scenarios/clocks.toml")),
     ("everyone-returns", include_str!("../scenarios/everyone-returns.toml")),
@@ -123,6 +124,10 @@ pub struct Faults {
     pub namespace_stuck_for: Option<Time>,
     /// An API server that is restored from a backup.
     pub cluster_restored_every: Option<Time>,
+    /// A disk that is copied into another machine, which runs beside the first.
+    pub cloned_every: Option<Time>,
+    /// For at most so long.
+    pub cloned_for: Option<Time>,
     /// A link that is cut.
     pub cut_every: Option<Time>,
     /// For at most so long.
@@ -215,6 +220,7 @@ impl Scenario {
             ("slow-every", faults.slow_every),
             ("namespace-stuck-every", faults.namespace_stuck_every),
             ("cluster-restored-every", faults.cluster_restored_every),
+            ("cloned-every", faults.cloned_every),
             ("cut-every", faults.cut_every),
             ("crash-every", faults.crash_every),
             ("flush-fails-every", faults.flush_fails_every),

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod attack;
+mod clone;
 mod cluster;
 mod hub;
 mod machine;
@@ -114,7 +115,9 @@ pub struct World<'a> {
     hub_tick: Duration,
     /// Whether something came that it is to handle.
     hub_turn: bool,
+    /// Clusters first, then machines whose disk is a copy of a cluster's.
     sites: Vec<Site>,
+    clones: clone::Clones,
     links: Vec<Link>,
     connections: u64,
     ledger: Ledger,
@@ -149,6 +152,7 @@ impl<'a> World<'a> {
         let settings = Arc::new(Settings { seed: plan.seed, start, ..Settings::default() });
         let site = |number| Site::new(number, &charter, Arc::clone(&settings), chance.split());
         let sites: Vec<Site> = (0..scenario.clusters).map(site).collect();
+        let clones = clone::Clones::new(sites.len(), settings);
         let end = Duration::from_secs(u64::from(scenario.days) * 24 * 60 * 60);
         let applications = charter.releases.len() / 2;
         let mut world = Self {
@@ -173,6 +177,7 @@ impl<'a> World<'a> {
             hub_tick: Duration::MAX,
             hub_turn: false,
             sites,
+            clones,
             connections: 0,
             recent: VecDeque::with_capacity(RECENT),
             trace: Hasher::new(),
@@ -246,7 +251,7 @@ impl<'a> World<'a> {
         self.now = settled;
         self.check_end()?;
         self.report.simulated = settled;
-        self.report.clusters = self.sites.len();
+        self.report.clusters = self.clones.clusters();
         self.report.syncs = self.sites.iter().map(|site| site.disk.syncs()).sum();
         self.report.starts = self.sites.iter().map(|site| u64::from(site.starts)).sum();
         self.report.trace = self.trace.finish();
@@ -301,7 +306,11 @@ impl<'a> World<'a> {
                 self.queue.push(self.now + PEOPLE, What::Machine { site, what: Machine::PeopleLook });
             }
             self.queue.push(self.now, What::Mended { site });
-            self.queue.push(self.now, What::Boot { site });
+            let next = match self.clones.is_clone(site) {
+                true => What::Machine { site, what: Machine::CloneEnds },
+                false => What::Boot { site },
+            };
+            self.queue.push(self.now, next);
         }
     }
 
@@ -407,14 +416,14 @@ impl<'a> World<'a> {
         for one in sent {
             match one {
                 Sent::Kick(id) => {
-                    let site = self.number(&id)?;
+                    let site = self.clones.speaker(self.number(&id)?);
                     self.links[site].hub_side = None;
                     self.hub.disconnect(&id);
                     self.hub_turns();
                     self.lose_connection(site)?;
                 }
                 Sent::Message(id, topic, bytes) => {
-                    let site = self.number(&id)?;
+                    let site = self.clones.speaker(self.number(&id)?);
                     if topic == Downward::Desired {
                         let desired = self.charter.trust.director::<Desired>(&id, &bytes);
                         let desired = desired
@@ -442,7 +451,9 @@ impl<'a> World<'a> {
             let Some(release) = released.iter().position(|one| one.bundle == seen.bundle) else { continue };
             let lacks = self.ledger.lacks_objects(&self.sites[site], &released[release].digest);
             match (lacks, self.edited[site]) {
-                (Some(problem), None) if !self.ledger.holds_forged(site, &id) => {
+                (Some(problem), None)
+                    if !self.ledger.holds_forged(site, &id) && !self.clones.is_cloned(site) =>
+                {
                     return Err(format!("people see that {id} runs {}, but {problem}", seen.bundle));
                 }
                 // Its agent may not know yet what somebody else did there.
@@ -470,7 +481,9 @@ impl<'a> World<'a> {
 
     fn number(&self, id: &ClusterId) -> Result<usize, String> {
         let number = id.as_str().strip_prefix("tower-").and_then(|number| number.parse().ok());
-        number.filter(|number| *number < self.sites.len()).ok_or_else(|| format!("there is no cluster {id}"))
+        number
+            .filter(|number| *number < self.clones.clusters())
+            .ok_or_else(|| format!("there is no cluster {id}"))
     }
 
     /// What comes of something at a site, and what its agent asks of its cluster; then what it holds is looked at.
@@ -530,6 +543,7 @@ impl<'a> World<'a> {
         }
         self.connections += 1;
         let id = self.sites[site].id.clone();
+        self.take_over(site)?;
         // A connection that the hub took for alive is replaced.
         if self.links[site].hub_side.replace(self.connections).is_some() {
             self.hub.disconnect(&id);
@@ -552,7 +566,7 @@ impl<'a> World<'a> {
     }
 
     fn boot(&mut self, site: usize) -> Result<(), String> {
-        if self.sites[site].agent.is_some() {
+        if self.sites[site].agent.is_some() || self.clones.has_ended(site) {
             return Ok(());
         }
         let id = self.sites[site].id.clone();
@@ -576,7 +590,7 @@ impl<'a> World<'a> {
             Some(_) | None => 2 * application,
         };
         self.report.changes += 1;
-        let reached = vec![false; self.sites.len()];
+        let reached = vec![false; self.clones.clusters()];
         self.placed[application] = Some(Placed { release, at: self.now, reached });
         let charter = Arc::clone(&self.charter);
         let sent = self.hub.place(self.now, &charter.releases[release]);
@@ -588,7 +602,7 @@ impl<'a> World<'a> {
         let placed: Vec<&Placed> = self.placed.iter().flatten().collect();
         let released = |placed: &&Placed| &self.charter.releases[placed.release];
         let digests: Vec<&Digest> = placed.iter().map(|placed| &released(placed).digest).collect();
-        for (number, site) in self.sites.iter().enumerate() {
+        for (number, site) in self.sites.iter().take(self.clones.clusters()).enumerate() {
             let within = format!("{:?} after the last fault", self.plan.scenario.settles_within.0);
             if let Some(problem) = self.ledger.lacks(site, &digests) {
                 return Err(self.violation(format!("{problem}, {within}"), Some(number)));

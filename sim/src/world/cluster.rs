@@ -54,6 +54,8 @@ impl World<'_> {
             }
             Machine::DiskFills
             | Machine::DiskHasRoom
+            | Machine::Cloned
+            | Machine::CloneEnds
             | Machine::FlushFails
             | Machine::OldDisk
             | Machine::JournalLost

@@ -22,6 +22,7 @@ impl World<'_> {
             (faults.old_disk_every, Machine::OldDisk),
             (faults.journal_lost_every, Machine::JournalLost),
             (faults.clock_wrong_every, Machine::ClockWrong),
+            (faults.cloned_every, Machine::Cloned),
             (faults.slow_every, Machine::LinkSlow),
             (faults.namespace_stuck_every, Machine::NamespaceStuck),
             (faults.cluster_restored_every, Machine::ClusterRestored),
@@ -110,6 +111,12 @@ impl World<'_> {
                 self.fault_for(longest, What::Machine { site, what: Machine::LinkFast });
             }
             Machine::LinkFast => self.links[site].slow = false,
+            Machine::Cloned => {
+                let Some(every) = again(self.faults.cloned_every) else { return Ok(()) };
+                self.fault_later(Some(every), What::Machine { site, what });
+                self.clone_disk(site);
+            }
+            Machine::CloneEnds => self.end_clone(site),
             Machine::NamespaceStuck
             | Machine::NamespaceFreed
             | Machine::NamespaceMade
