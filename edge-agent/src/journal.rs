@@ -194,11 +194,12 @@ impl Journal {
     fn prepare(&self, max_bytes: u64) -> rusqlite::Result<()> {
         let connection = &self.connection;
         connection.busy_timeout(Duration::ZERO)?;
+        // Before anything reads the file: a log that a power cut left has its index in memory, too, instead of in a
+        // shared file.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         // Free pages are used again; moving pages to shorten the file would wear the flash.
         connection.pragma_update(None, "auto_vacuum", "NONE")?;
-        // Set before the log is first used, this also keeps its index in memory instead of a shared file.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;

@@ -141,6 +141,20 @@ fn one_agent_at_a_time() {
     place.open().unwrap();
 }
 
+/// Memory that processes share is a file, too, and wears the flash.
+#[test]
+fn a_log_that_was_left_is_read_without_a_shared_file() {
+    let (place, left) = (Place::new(), Place::new());
+    let (journal, _) = place.open().unwrap();
+    journal.record(&put_all(&rows())).unwrap();
+    for (from, to) in [(place.path(), left.path()), (log_of(&place.path()), log_of(&left.path()))] {
+        fs::copy(from, to).unwrap();
+    }
+    let (_journal, held) = left.open().unwrap();
+    assert_eq!(held.rows, sorted(rows()));
+    assert_eq!(left.names(), ["journal", "journal-wal"]);
+}
+
 #[test]
 fn a_newer_journal_is_left_alone() {
     let place = Place::new();
