@@ -175,6 +175,8 @@ impl Journal {
         self.boundaries.pass(At::Commit);
         transaction.commit().map_err(failed)?;
         self.boundaries.pass(At::Committed);
+        #[cfg(test)]
+        tests::note(entries);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-use std::{io::Read, rc::Rc};
+use std::{cell::RefCell, io::Read, rc::Rc};
 
 use protocol::{
     ids::{AppId, JournalId},
@@ -7,6 +7,24 @@ use protocol::{
 
 use super::*;
 use crate::logic::entry::{AppRow, Hold};
+
+#[cfg(feature = "sim")]
+mod power;
+
+thread_local! {
+    static NOTED: RefCell<Vec<Vec<Entry>>> = RefCell::default();
+}
+
+/// Notes what a journal of this thread recorded.
+pub(super) fn note(entries: &[Entry]) {
+    NOTED.with_borrow_mut(|noted| noted.push(entries.to_vec()));
+}
+
+/// What this thread's journals recorded since it was asked last: one list for each transaction.
+#[cfg(feature = "sim")]
+fn noted() -> Vec<Vec<Entry>> {
+    NOTED.take()
+}
 
 struct Place {
     folder: tempfile::TempDir,
