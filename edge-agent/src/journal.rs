@@ -343,18 +343,20 @@ fn is_of_another_type(error: &rusqlite::Error) -> bool {
     matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..))
 }
 
-/// Renames a damaged journal and its log. A log left behind would be taken for the new journal's.
+/// Renames a damaged journal, and then its log. The other way round, a power cut between the two might leave what the
+/// journal was before its log; a log without its journal is not read.
 pub(crate) fn put_aside(path: &Path) -> Result<(), JournalError> {
     let aside = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".corrupt-{}", clock::unix_seconds()));
         fs::rename(path, PathBuf::from(name))
     };
-    match aside(&log_of(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => aside(path),
-    }
-    .map_err(|source| JournalError::PutAside { path: path.to_owned(), source })
+    aside(path)
+        .and_then(|()| match aside(&log_of(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        })
+        .map_err(|source| JournalError::PutAside { path: path.to_owned(), source })
 }
 
 fn log_of(path: &Path) -> PathBuf {

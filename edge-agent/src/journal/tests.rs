@@ -149,6 +149,20 @@ fn a_damaged_file_is_put_aside_and_kept() {
     assert_eq!(fs::read(place.folder.path().join(aside)).unwrap(), bytes);
 }
 
+/// As when power fails while they are put aside.
+#[test]
+fn a_log_without_its_journal_is_not_read() {
+    let (place, left) = (Place::new(), Place::new());
+    let (journal, _) = place.open().unwrap();
+    journal.record(&put_all(&rows())).unwrap();
+    fs::copy(log_of(&place.path()), log_of(&left.path())).unwrap();
+    let (journal, held, damage) = Journal::open_or_begin(&left.path(), MAX_BYTES).unwrap();
+    assert!(held.rows.is_empty() && damage.is_none(), "{damage:?}");
+    journal.record(&put_all(&rows()[..1])).unwrap();
+    drop(journal);
+    assert_eq!(left.open().unwrap().1.rows, rows()[..1]);
+}
+
 #[test]
 fn one_agent_at_a_time() {
     let place = Place::new();
