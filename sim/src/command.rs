@@ -1,11 +1,16 @@
 //! What one can ask of the program: one file each.
 
+use std::io::Write as _;
+
+mod fleet;
+mod memory;
+mod progress;
 pub(crate) mod run;
 
 /// The answer of a command.
-#[allow(clippy::print_stdout, reason = "the answer of a command")]
 pub(crate) fn print(text: &str) {
-    println!("{text}");
+    // Whoever reads it may have gone.
+    let _written = writeln!(std::io::stdout(), "{text}");
 }
 
 /// What is to be known beside the answer.

@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use edge_agent::cluster::sim::Output;
+use jiff::Timestamp;
 use protocol::topics::{Downward, Upward};
+
+use crate::hub::wall;
 
 /// A rule that was broken.
 #[derive(Debug)]
@@ -213,4 +216,23 @@ pub fn instant(at: Duration) -> String {
     let seconds = at.as_secs();
     let (day, hour, minute) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     format!("day {day}, {hour:02}:{minute:02}:{:02}.{:03}", seconds % 60, at.subsec_millis())
+}
+
+/// What a right clock shows then, to the minute, in UTC: `2027-01-17 03:12`.
+pub fn date(at: Duration) -> String {
+    let seconds = i64::try_from(wall(at).0).unwrap_or(i64::MAX);
+    let date = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    date.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_dates() {
+        assert_eq!(date(Duration::ZERO), "2027-01-15 08:00");
+        assert_eq!(date(Duration::from_secs(43 * 3600 + 12 * 60)), "2027-01-17 03:12");
+        assert_eq!(instant(Duration::from_millis(86_400_000 + 61_005)), "day 1, 00:01:01.005");
+    }
 }

@@ -163,6 +163,16 @@ impl Hub {
         self.view.get(&(app.clone(), id.clone()))
     }
 
+    /// All that people see of applications on clusters.
+    pub fn shown(&self) -> impl Iterator<Item = (&ClusterId, AssignmentState)> {
+        self.view.iter().map(|((_, id), seen)| (id, seen.state))
+    }
+
+    /// Clusters whose connections are up, as the hub knows.
+    pub fn connected(&self) -> impl Iterator<Item = &ClusterId> {
+        self.connected.iter()
+    }
+
     /// What people read of a cluster and of the applications, when they look for what is wrong.
     pub fn says(&self, id: &ClusterId) -> Vec<String> {
         let conditions = self.statuses.get(id).into_iter().flat_map(|status| &status.conditions);

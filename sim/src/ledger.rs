@@ -75,6 +75,11 @@ impl Ledger {
         }
     }
 
+    /// How many desired states were signed.
+    pub fn count(&self) -> u64 {
+        self.signed.len() as u64
+    }
+
     /// What a site held last.
     pub fn held(&self, number: usize) -> Option<Place> {
         self.held[number]

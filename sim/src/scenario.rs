@@ -1,11 +1,12 @@
 //! Scenarios: files that people read and write. What is in a fleet, what goes wrong and how often, and how long it may
 //! take until all is well once nothing does.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use jiff::{Span, SpanRelativeTo};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+use serde_json::{Map, Value};
 
 /// Those that come with the program, by name.
 const KNOWN: &[(&str, &str)] = &[
@@ -44,6 +45,13 @@ impl<'de> Deserialize<'de> for Time {
         let signed = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
         let signed = signed.map_err(|error| problem(&error.to_string()))?;
         Duration::try_from(signed).map(Self).map_err(|_| problem("it is negative"))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let signed = SignedDuration::try_from(self.0).map_err(S::Error::custom)?;
+        serializer.collect_str(&format_args!("{signed:#}"))
     }
 }
 
@@ -89,7 +97,7 @@ impl Default for Link {
 }
 
 /// What goes wrong. Chances are in a million; times are means, for each cluster, between two.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Faults {
     /// Messages that a broker drops.
@@ -182,6 +190,46 @@ const fn one() -> usize {
     1
 }
 
+impl Faults {
+    /// What can go wrong, by the names that [`Faults::without`] takes.
+    pub fn known() -> BTreeSet<String> {
+        Self::default().settings().keys().map(|setting| fault(setting).to_owned()).collect()
+    }
+
+    /// What goes wrong here.
+    pub fn happening(&self) -> BTreeSet<String> {
+        let nothing = Self::default().settings();
+        let settings = self.settings();
+        let set = settings.iter().filter(|(setting, value)| nothing.get(setting.as_str()) != Some(*value));
+        set.map(|(setting, _)| fault(setting).to_owned()).collect()
+    }
+
+    /// All but the named ones.
+    ///
+    /// # Errors
+    /// When there is no fault of such a name.
+    pub fn without(&self, names: &BTreeSet<String>) -> Result<Self> {
+        let known = Self::known();
+        if let Some(unknown) = names.difference(&known).next() {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            bail!("there is no fault {unknown}: give some of {}", known.join(", "));
+        }
+        let mut settings = self.settings();
+        settings.retain(|setting, _| !names.contains(fault(setting)));
+        Ok(serde_json::from_value(Value::Object(settings))?)
+    }
+
+    fn settings(&self) -> Map<String, Value> {
+        let settings = serde_json::to_value(self).expect("its times are ones that were read");
+        settings.as_object().cloned().expect("a struct is an object")
+    }
+}
+
+/// To which fault a setting belongs.
+fn fault(setting: &str) -> &str {
+    setting.strip_suffix("-every").or_else(|| setting.strip_suffix("-for")).unwrap_or(setting)
+}
+
 impl Scenario {
     /// One that comes with the program, or a file.
     ///
@@ -202,6 +250,11 @@ impl Scenario {
         let scenario: Self = toml::from_str(&text).with_context(|| format!("scenario {name}"))?;
         scenario.check().with_context(|| format!("scenario {name}"))?;
         Ok(scenario)
+    }
+
+    /// How long things go wrong, and until all must be well.
+    pub fn lasts(&self) -> Duration {
+        Duration::from_secs(u64::from(self.days) * 24 * 60 * 60) + self.settles_within.0
     }
 
     /// Whether what it says makes sense.
@@ -290,5 +343,27 @@ mod tests {
             assert!(problem.contains(part), "{problem}");
         }
         assert!(Scenario::read("storm").unwrap_err().to_string().contains("calm, clocks"));
+    }
+
+    #[test]
+    fn faults_are_left_out_by_name() {
+        let faults = Scenario::read("swarm").unwrap().faults;
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(faults.without(&names(&[])).unwrap(), faults);
+        let fewer = faults.without(&names(&["cut", "late"])).unwrap();
+        assert_eq!((fewer.cut_every, fewer.cut_for, fewer.late), (None, None, 0));
+        assert_eq!(
+            Faults { late: faults.late, cut_every: faults.cut_every, cut_for: faults.cut_for, ..fewer },
+            faults
+        );
+        let all = faults.happening();
+        assert!(all.is_superset(&names(&["hub-lost", "accepted-within", "lost"])), "{all:?}");
+        assert!(!all.contains("up") && Faults::known().contains("up"));
+        assert_eq!(faults.without(&all).unwrap(), Faults::default());
+        let problem = faults.without(&names(&["rain"])).unwrap_err().to_string();
+        assert!(
+            problem.contains("no fault rain: give some of accepted-within, backed-up, clock-wrong, crash"),
+            "{problem}"
+        );
     }
 }

@@ -183,7 +183,7 @@ impl<'a> World<'a> {
             trace: Hasher::new(),
             written: trace,
             applied_late: 0,
-            report: Report::default(),
+            report: Report::new(scenario),
             plan,
         };
         world.begin();
@@ -240,6 +240,7 @@ impl<'a> World<'a> {
                 break;
             }
             self.now = at;
+            self.report.pass(at, &self.hub);
             self.report.events += 1;
             if self.report.events.is_multiple_of(4096) {
                 progress(at, settled);
@@ -250,8 +251,10 @@ impl<'a> World<'a> {
         }
         self.now = settled;
         self.check_end()?;
+        self.report.pass(settled, &self.hub);
         self.report.simulated = settled;
-        self.report.clusters = self.clones.clusters();
+        self.report.connections = self.connections;
+        self.report.signatures.by_hub += self.ledger.count();
         self.report.syncs = self.sites.iter().map(|site| site.disk.syncs()).sum();
         self.report.starts = self.sites.iter().map(|site| u64::from(site.starts)).sum();
         self.report.trace = self.trace.finish();
@@ -327,6 +330,7 @@ impl<'a> World<'a> {
                 if self.sites[site].connection != Some(connection) {
                     return Ok(());
                 }
+                self.report.received(topic);
                 let caused = self.sites[site].received(self.now, topic, bytes);
                 self.follow(site, caused)
             }
@@ -339,6 +343,7 @@ impl<'a> World<'a> {
                 self.follow(site, caused)
             }
             What::Kube { site, output } => {
+                self.report.answered(&output);
                 let caused = self.sites[site].kube(self.now, *output);
                 self.follow(site, caused)
             }
@@ -391,6 +396,7 @@ impl<'a> World<'a> {
         if !self.hub_up || self.links[site].hub_side != Some(connection) {
             return Ok(());
         }
+        self.report.heard();
         let id = self.sites[site].id.clone();
         self.hub.hear(&id, topic, bytes);
         self.hub_turns();
@@ -431,7 +437,7 @@ impl<'a> World<'a> {
                         self.ledger.signed(&id, desired.order, desired.digest())?;
                     }
                     if let Some(connection) = self.links[site].hub_side {
-                        self.report.down.count(bytes.len());
+                        self.report.sent(topic, &bytes);
                         self.deliver_down(site, connection, topic, bytes);
                     }
                 }
@@ -466,7 +472,7 @@ impl<'a> World<'a> {
             if let Some(placed) = self.placed[release / 2].as_mut().filter(|placed| placed.release == release)
                 && !std::mem::replace(&mut placed.reached[site], true)
             {
-                self.report.converged.push(self.now - placed.at);
+                self.report.reached(release / 2, self.now - placed.at);
             }
         }
         Ok(())
@@ -496,7 +502,7 @@ impl<'a> World<'a> {
                         self.queue.push(self.now + delay, What::Kube { site: number, output });
                     }
                     Caused::Said(connection, topic, bytes) => {
-                        self.report.up.count(bytes.len());
+                        self.report.said(topic, bytes.len());
                         self.deliver_up(number, connection, topic, bytes);
                     }
                     Caused::PowerFailed => self.power_failed(number),
@@ -589,7 +595,7 @@ impl<'a> World<'a> {
             Some(placed) if placed.release == 2 * application => 2 * application + 1,
             Some(_) | None => 2 * application,
         };
-        self.report.changes += 1;
+        self.report.changed(self.now, application);
         let reached = vec![false; self.clones.clusters()];
         self.placed[application] = Some(Placed { release, at: self.now, reached });
         let charter = Arc::clone(&self.charter);

@@ -2,100 +2,95 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, IsTerminal as _, Write},
+    io::{BufWriter, Write},
     path::PathBuf,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use edgefleet_sim::{
-    happening::instant,
+    html::Page,
+    rehearsal::{Fleet, rehearse},
+    report::{Cost, Report},
     scenario::Scenario,
-    world::{Plan, World},
 };
 
-use super::print;
+use super::{fleet, memory, print, progress::Progress};
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
-    /// A scenario's name, or a file.
-    #[arg(long, default_value = "swarm")]
-    scenario: String,
+    #[command(flatten)]
+    fleet: fleet::Arguments,
     /// Decides everything else: the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Runs so many seeds, one after the other, from the first.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Clusters, if not as many as the scenario says.
-    #[arg(long)]
-    clusters: Option<usize>,
-    /// Days, if not as many as the scenario says.
-    #[arg(long)]
-    days: Option<u32>,
     /// Writes everything that happens to a file.
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// Writes a page with plots to a file: how the fleet was over time.
+    #[arg(long, conflicts_with = "seeds")]
+    html: Option<PathBuf>,
 }
 
 impl Run {
     /// Whether no rule was broken.
     pub(crate) fn all(&self) -> Result<bool> {
-        let mut scenario = Scenario::read(&self.scenario)?;
-        scenario.clusters = self.clusters.unwrap_or(scenario.clusters);
-        scenario.days = self.days.unwrap_or(scenario.days);
-        scenario.check()?;
+        let fleet = self.fleet.fleet()?;
+        let scenario = fleet.scenario()?;
         for seed in self.seed..self.seed.saturating_add(self.seeds) {
-            if !self.one(Plan { scenario: scenario.clone(), seed })? {
+            if !self.one(&fleet, &scenario, seed)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "how long a run takes is no part of it")]
-    fn one(&self, plan: Plan) -> Result<bool> {
-        let (clusters, days, seed) = (plan.scenario.clusters, plan.scenario.days, plan.seed);
+    fn one(&self, fleet: &Fleet, scenario: &Scenario, seed: u64) -> Result<bool> {
         let mut trace =
             self.trace.as_ref().map(|path| File::create(path).with_context(|| path.display().to_string()));
         let mut trace = trace.take().transpose()?.map(BufWriter::new);
-        let world = World::new(plan, trace.as_mut().map(|trace| trace as &mut dyn Write))?;
-        let begin = Instant::now();
-        let mut shown = begin;
-        let is_watched = std::io::stderr().is_terminal();
-        let ended = world.run(|at, end| {
-            if is_watched && shown.elapsed() > Duration::from_millis(200) {
-                shown = Instant::now();
-                let speed = at.as_secs_f64() / begin.elapsed().as_secs_f64();
-                progress(&format!(
-                    "{} of {}, {speed:.0} times as fast as real time",
-                    instant(at),
-                    instant(end)
-                ));
-            }
-        });
-        if is_watched {
-            progress("");
-        }
+        let trace = trace.as_mut().map(|trace| trace as &mut dyn Write);
+        memory::forget_most();
+        let before = memory::resident();
+        let mut progress = Progress::of_run();
+        let ended = rehearse(scenario.clone(), seed, trace, |at, end| progress.at(at, end))?;
+        let cost = Cost {
+            took: progress.ends(),
+            before: before.map_or(0, |(now, _)| now),
+            peak: memory::resident().map(|(_, most)| most),
+        };
         match ended {
             Ok(report) => {
-                print(&format!("seed {seed}: no rule was broken\n{}", report.table(begin.elapsed())));
+                print(&format!("seed {seed}: no rule was broken\n{}", report.table(&cost)));
+                self.page(fleet, scenario, seed, &report, &cost)?;
                 Ok(true)
             }
             Err(violation) => {
-                print(&format!("{violation}"));
-                let scenario = &self.scenario;
                 print(&format!(
-                    "seed {seed}: a rule was broken. Again: edgefleet-sim run --scenario {scenario} --seed {seed} \
-                     --clusters {clusters} --days {days}"
+                    "{violation}\nseed {seed}: a rule was broken. Again: {}",
+                    fleet.command(seed)
                 ));
                 Ok(false)
             }
         }
     }
-}
 
-#[allow(clippy::print_stderr, reason = "for whoever watches")]
-fn progress(text: &str) {
-    eprint!("\r\x1b[K{text}");
+    fn page(
+        &self,
+        fleet: &Fleet,
+        scenario: &Scenario,
+        seed: u64,
+        report: &Report,
+        cost: &Cost,
+    ) -> Result<()> {
+        let Some(file) = &self.html else { return Ok(()) };
+        let command = fleet.command(seed);
+        let page =
+            Page { scenario: &fleet.scenario, about: &scenario.about, command: &command, report, cost };
+        std::fs::write(file, page.write()?).with_context(|| format!("write {}", file.display()))?;
+        print(&format!("what it was like over time: {}", file.display()));
+        Ok(())
+    }
 }

@@ -84,6 +84,8 @@ pub(crate) const OUTSIDE: &[Outside] = &[
         within: "fleet-broker",
         known_to: &["fleet-broker/cli/src/pack", "fleet-broker/src/pack", "fleet-broker/src/store"],
     },
+    Outside { crates: &["indicatif"], within: "sim", known_to: &["sim/src/command/progress"] },
+    Outside { crates: &["plotters"], within: "sim", known_to: &["sim/src/plot"] },
 ];
 
 /// Which of our crates each may use; all of them stand here.
