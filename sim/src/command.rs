@@ -6,6 +6,7 @@ mod fleet;
 mod memory;
 mod progress;
 pub(crate) mod run;
+pub(crate) mod shrink;
 
 /// The answer of a command.
 pub(crate) fn print(text: &str) {

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod rehearsal;
 pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod site;
 pub mod timeline;
 pub mod world;

@@ -23,12 +23,15 @@ struct Arguments {
 enum Command {
     /// Runs a scenario, and says what broke or how it went.
     Run(command::run::Run),
+    /// Makes a run that breaks a rule smaller: fewer clusters, days and faults.
+    Shrink(command::shrink::Shrink),
 }
 
 fn main() -> ExitCode {
     // Each says whether no rule was broken.
     let ended = match Arguments::parse().command {
         Command::Run(run) => run.all(),
+        Command::Shrink(shrink) => shrink.all(),
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,
