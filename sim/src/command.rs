@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+pub(crate) mod campaign;
 mod fleet;
 mod memory;
 mod progress;

@@ -4,6 +4,7 @@
 //! Only effects are the simulator's own: network, disk, Kubernetes, clock, people. What is checked after each event is
 //! checked against its own [`ledger`].
 
+pub mod campaign;
 pub mod chance;
 pub mod charter;
 pub mod disk;

@@ -25,6 +25,8 @@ enum Command {
     Run(command::run::Run),
     /// Makes a run that breaks a rule smaller: fewer clusters, days and faults.
     Shrink(command::shrink::Shrink),
+    /// Runs seeds for hours, and says which broke a rule.
+    Campaign(command::campaign::Campaign),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
         Command::Run(run) => run.all(),
         Command::Shrink(shrink) => shrink.all(),
+        Command::Campaign(campaign) => campaign.all(),
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,

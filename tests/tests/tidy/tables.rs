@@ -86,6 +86,7 @@ pub(crate) const OUTSIDE: &[Outside] = &[
     },
     Outside { crates: &["indicatif"], within: "sim", known_to: &["sim/src/command/progress"] },
     Outside { crates: &["plotters"], within: "sim", known_to: &["sim/src/plot"] },
+    Outside { crates: &["signal_hook"], within: "sim", known_to: &["sim/src/command/campaign"] },
 ];
 
 /// Which of our crates each may use; all of them stand here.
