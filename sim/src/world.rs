@@ -30,9 +30,12 @@ mod attack;
 mod clone;
 mod cluster;
 mod hub;
+mod link;
 mod machine;
 mod trouble;
 mod wire;
+
+use link::Link;
 
 /// How long a message that is late is late, at most.
 const LATE: Duration = Duration::from_secs(60);
@@ -74,20 +77,6 @@ pub struct Plan {
     pub scenario: Scenario,
     /// Decides everything that the scenario leaves open.
     pub seed: u64,
-}
-
-/// The way between the hub and one site.
-#[derive(Debug, Default)]
-struct Link {
-    cut: bool,
-    slow: bool,
-    /// Which connection the hub takes for the site's.
-    hub_side: Option<u64>,
-    /// Messages to the site, for a broker that repeats them.
-    remembered: VecDeque<(Downward, Vec<u8>)>,
-    /// When the last message that was not late arrives, up and down: a connection keeps the order.
-    last_up: Duration,
-    last_down: Duration,
 }
 
 /// What an operator decided about an application.
@@ -531,44 +520,6 @@ impl<'a> World<'a> {
             self.queue.push(at, What::Timer { site: number });
         }
         Ok(())
-    }
-
-    fn redial(&mut self, site: usize) {
-        let at = self.now + self.chance.between(Duration::from_secs(1), REDIAL);
-        self.queue.push(at, What::Dial { site });
-    }
-
-    fn dial(&mut self, site: usize) -> Result<(), String> {
-        let is_ready = self.sites[site].agent.is_some() && !self.links[site].cut;
-        if !is_ready || self.sites[site].connection.is_some() {
-            return Ok(());
-        }
-        if !self.hub_up {
-            self.redial(site);
-            return Ok(());
-        }
-        self.connections += 1;
-        let id = self.sites[site].id.clone();
-        self.take_over(site)?;
-        // A connection that the hub took for alive is replaced.
-        if self.links[site].hub_side.replace(self.connections).is_some() {
-            self.hub.disconnect(&id);
-        }
-        self.sites[site].connection = Some(self.connections);
-        self.hub.connect(&id);
-        self.hub_turns();
-        let caused = self.sites[site].connected(self.now);
-        self.follow(site, caused)
-    }
-
-    /// The site learns that its connection is gone; the hub may not.
-    fn lose_connection(&mut self, site: usize) -> Result<(), String> {
-        if self.sites[site].connection.take().is_none() {
-            return Ok(());
-        }
-        let caused = self.sites[site].disconnected(self.now);
-        self.redial(site);
-        self.follow(site, caused)
     }
 
     fn boot(&mut self, site: usize) -> Result<(), String> {
