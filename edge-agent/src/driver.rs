@@ -7,8 +7,11 @@
 use std::{path::PathBuf, pin::pin, rc::Rc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use protocol::{codec, documents::Condition, ids::Digest, time::Now, verify::Trust};
-use tokio::{sync::mpsc, time::Instant};
+use protocol::{codec, documents::Condition, ids::Digest, time::Now, topics::Upward, verify::Trust};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -49,6 +52,17 @@ pub struct Setup {
     pub journal_bytes: u64,
     /// Where a test may abort it.
     pub boundaries: Boundaries,
+    /// How it is with the hub, for whoever runs it.
+    pub seen: watch::Sender<Seen>,
+}
+
+/// How it is with the hub.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The connection.
+    pub hub: HubStatus,
+    /// Reports that were given to the link, heartbeats and those said again among them.
+    pub reports: u64,
 }
 
 /// What ends a driver other than being asked to.
@@ -85,7 +99,6 @@ pub struct Driver<C> {
     executor: Rc<Executor<C>>,
     steps: FuturesUnordered<LocalBoxFuture<'static, (StepId, Outcome)>>,
     watches: Watches,
-    hub: HubStatus,
     trouble: Trouble,
     /// When the last event was handled.
     handled: Duration,
@@ -182,7 +195,6 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             executor: Rc::new(executor),
             steps: FuturesUnordered::new(),
             watches,
-            hub: HubStatus::default(),
             trouble: Trouble::new(damage),
             handled: Duration::ZERO,
         })
@@ -304,7 +316,7 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             FromHub::Down { reason } => {
                 info!(reason, "no connection to the hub");
                 self.trouble.deaf = false;
-                self.hub = HubStatus { connected: false, reason: reason.clone(), since: now.wall };
+                self.link_is(HubStatus { connected: false, reason: reason.clone(), since: now.wall });
                 Some(Event::Disconnected { reason })
             }
             FromHub::Certificate(trouble) => {
@@ -314,7 +326,7 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             FromHub::Up | FromHub::Message { .. } if self.trouble.deaf => None,
             FromHub::Up => {
                 info!("connected to the hub");
-                self.hub = HubStatus { connected: true, reason: String::new(), since: now.wall };
+                self.link_is(HubStatus { connected: true, reason: String::new(), since: now.wall });
                 Some(Event::Connected { nonce: clock::nonce()? })
             }
             FromHub::Message { topic, bytes, receipt } => {
@@ -322,6 +334,10 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
                 Some(Event::Received { topic, bytes })
             }
         })
+    }
+
+    fn link_is(&self, hub: HubStatus) {
+        self.setup.seen.send_modify(|seen| seen.hub = hub);
     }
 
     /// Writes what is to be recorded; then starts the rest, in order.
@@ -380,6 +396,9 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
             }
             Effect::Publish { topic, bytes } => {
                 self.setup.boundaries.pass(At::Publish);
+                if topic == Upward::Report {
+                    self.setup.seen.send_modify(|seen| seen.reports += 1);
+                }
                 self.tell(ToHub::Publish { topic, bytes });
             }
         }
@@ -423,7 +442,8 @@ impl<C: Cluster + Clone + 'static> Driver<C> {
     }
 
     fn status(&self) -> Status {
-        Status::new(&self.setup.identity, &self.agent, self.hub.clone(), self.journal.size_bytes())
+        let hub = self.setup.seen.borrow().hub.clone();
+        Status::new(&self.setup.identity, &self.agent, hub, self.journal.size_bytes())
     }
 }
 

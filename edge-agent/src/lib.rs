@@ -27,4 +27,4 @@ mod tls;
 pub mod uplink;
 pub mod watches;
 
-pub use run::{RunError, VERSION, run, run_apart};
+pub use run::{RunError, VERSION, run, run_apart, run_seen};

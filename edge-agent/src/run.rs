@@ -12,7 +12,7 @@ use protocol::{
     verify::{Trust, VerifyError},
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
 };
 use tracing::{info, warn};
@@ -24,7 +24,7 @@ use crate::{
     cluster::Cluster,
     config::{Config, StateDir},
     control::{self, ControlError},
-    driver::{DriveError, Driver, Setup},
+    driver::{DriveError, Driver, Seen, Setup},
     files, journal,
     link::{Backoff, LinkConfig, LinkError},
     logic::agent::Identity,
@@ -98,10 +98,21 @@ pub async fn run(
     boundaries: Boundaries,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    run_seen(config, cluster, boundaries, watch::Sender::default(), shutdown).await
+}
+
+/// [`run`], with how it is with the hub told to `seen`: for a program that runs many.
+pub async fn run_seen(
+    config: Config,
+    cluster: impl Cluster + Clone + 'static,
+    boundaries: Boundaries,
+    seen: watch::Sender<Seen>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let state = config.state_dir();
     files::join_connection(&state, &boundaries)
         .map_err(|source| RunError::Read { path: state.connection(), source })?;
-    let setup = setup(&config, &state, boundaries)?;
+    let setup = Setup { seen, ..setup(&config, &state, boundaries)? };
     let (asks, asked) = mpsc::channel(ASKS);
     let link = link_config(&config, &state).map_err(DriveError::Random)?;
     let renewer = renewer(&config, &setup, state.clone(), Arc::clone(&link.renewed));
@@ -151,6 +162,7 @@ fn setup(config: &Config, state: &StateDir, boundaries: Boundaries) -> Result<Se
         journal: state.journal(),
         journal_bytes: journal::MAX_BYTES,
         boundaries,
+        seen: watch::Sender::default(),
     })
 }
 

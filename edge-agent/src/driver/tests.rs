@@ -71,6 +71,7 @@ impl Site {
             journal: self.journal(),
             journal_bytes: self.journal_bytes,
             boundaries: Boundaries::default(),
+            seen: watch::Sender::default(),
         };
         let (uplink, side) = uplink::channel();
         let (asks, asked) = mpsc::channel(1);
