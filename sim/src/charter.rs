@@ -159,7 +159,7 @@ fn publish(name: &str, version: u64) -> Result<Published> {
 }
 
 /// The first release has an object that the second has not, so that moving between them prunes.
-fn manifests(name: &str, version: u64) -> String {
+pub(crate) fn manifests(name: &str, version: u64) -> String {
     let config = |what: &str| {
         format!(
             "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}-{what}, namespace: {TENANT}}}\n\

@@ -12,6 +12,7 @@ pub mod happening;
 pub mod html;
 pub mod hub;
 pub mod ledger;
+pub mod live;
 pub mod plot;
 pub mod queue;
 pub mod rehearsal;

@@ -27,6 +27,8 @@ enum Command {
     Shrink(command::shrink::Shrink),
     /// Runs seeds for hours, and says which broke a rule.
     Campaign(command::campaign::Campaign),
+    /// Runs production agents against a production hub, over real MQTT; only their clusters are simulated.
+    Live(edgefleet_sim::live::Live),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run.all(),
         Command::Shrink(shrink) => shrink.all(),
         Command::Campaign(campaign) => campaign.all(),
+        Command::Live(live) => live.run(command::print, command::say).map(|()| true),
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,
