@@ -9,6 +9,7 @@ use std::{cell::RefCell, error, io::BufRead, rc::Rc, time::Duration};
 
 use protocol::{
     ids::{AppId, Digest},
+    planted::Bug,
     render::RenderError,
 };
 use serde_json::Value;
@@ -111,6 +112,7 @@ impl<C: Cluster, K: Contents> Executor<C, K> {
     async fn apply(&self, source: &Source, previous: Option<&Source>, force: bool) -> Ended {
         let apply_set = app::apply_set(&source.release.app);
         let body = manifest::decorated(self.rendered(source)?, &apply_set);
+        let force = force || Bug::AlwaysForced.is_planted();
         let request = Request::Apply { object: source.object(), body, force, dry_run: false };
         match self.send(request).await {
             Ok(response) => {
@@ -283,7 +285,7 @@ impl<C: Cluster, K: Contents> Executor<C, K> {
         let bad = |error| Outcome::ContentBad(report::chain(&error));
         let release = source.release.digest();
         // What fails is not used again.
-        let reader = self.reader.take().filter(|(of, _)| *of == release);
+        let reader = self.reader.take().filter(|(of, _)| *of == release || Bug::ReaderOfAnother.is_planted());
         if let Some((_, mut reader)) = reader
             && let Some(bytes) = reader.object(&source.release, source.index).map_err(bad)?
         {
@@ -314,6 +316,7 @@ impl<C: Cluster, K: Contents> Executor<C, K> {
                 | ClusterError::UnknownKind { .. }
                 | ClusterError::NamespaceMissing { .. },
             ) => Ok(None),
+            Err(error) if error.is_outage() && Bug::UnavailableIsAbsent.is_planted() => Ok(None),
             Err(error) => Err(failed(&error)),
         }
     }

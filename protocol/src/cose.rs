@@ -14,6 +14,7 @@ use crate::{
     ids::{ClusterId, FleetId, KeyId},
     keys::{PublicKey, SIGNATURE_BYTES, SigningKey},
     limits,
+    planted::Bug,
 };
 
 /// The label of a header's `typ` (RFC 9596), as it is encoded.
@@ -149,7 +150,8 @@ impl<'a> Envelope<'a> {
                 signers.push(signature.key);
             }
         }
-        (signers.len() >= usize::from(threshold.max(1))).then_some((self.payload, signers))
+        let enough = usize::from(threshold.max(1)) - usize::from(Bug::OneSignatureLess.is_planted());
+        (signers.len() >= enough).then_some((self.payload, signers))
     }
 
     fn signed_bytes(&self, signature: &Signature<'_>, aad: &[u8]) -> Vec<u8> {
@@ -264,7 +266,8 @@ struct ExternalAad {
 
 impl ExternalAad {
     fn of(binding: Binding<'_>) -> Self {
-        let cluster = binding.cluster.map_or("", ClusterId::as_str);
+        let cluster = binding.cluster.filter(|_| !Bug::AnothersDocument.is_planted());
+        let cluster = cluster.map_or("", ClusterId::as_str);
         let mut room = [0; AAD_ROOM];
         let parts = ("edgefleet/1", binding.kind.name(), binding.fleet.as_str(), cluster);
         let len = codec::encode_within(&mut room, &parts).expect("names have limits");

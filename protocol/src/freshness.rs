@@ -10,6 +10,7 @@ use crate::{
     documents::Head,
     ids::Nonce,
     limits,
+    planted::Bug,
     time::{Now, UnixSeconds},
 };
 
@@ -142,7 +143,7 @@ pub fn check_head(
         return Err(StaleHead::Backwards);
     }
     match head.nonce {
-        Some(nonce) if Some(nonce) == challenge => Ok(()),
+        Some(nonce) if Some(nonce) == challenge || Bug::OldAnswerBelieved.is_planted() => Ok(()),
         Some(_) => Err(StaleHead::Nonce),
         None => {
             let now = time.confirmed(now).ok_or(StaleHead::NoClock)?;

@@ -12,6 +12,7 @@ use crate::{
     },
     ids::{ClusterId, Digest, FleetId, KeyId},
     keys::{PublicKey, SigningKey},
+    planted::Bug,
     time::UnixSeconds,
     together::Together,
 };
@@ -472,7 +473,7 @@ fn single<T: ForCluster>(
 }
 
 fn of_cluster<T: ForCluster>(cluster: &ClusterId, document: Verified<T>) -> Result<Verified<T>, VerifyError> {
-    if document.cluster() == cluster {
+    if document.cluster() == cluster || Bug::AnothersDocument.is_planted() {
         return Ok(document);
     }
     let (named, expected) = (document.cluster().clone(), cluster.clone());

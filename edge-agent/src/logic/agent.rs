@@ -11,6 +11,7 @@ use protocol::{
     keys::SigningKey,
     limits,
     order::Held,
+    planted::Bug,
     time::{Now, UnixSeconds},
     topics::Downward,
     verify::{Trust, Verified},
@@ -190,7 +191,10 @@ impl Agent {
         let mut effects = Vec::new();
         match event {
             Event::Connected { nonce } => self.connected(now, nonce, &mut effects),
-            Event::Disconnected { .. } => self.link = Link::default(),
+            Event::Disconnected { .. } => {
+                let last_head = self.link.last_head.filter(|_| Bug::ConnectionRemembered.is_planted());
+                self.link = Link { last_head, ..Link::default() };
+            }
             Event::Received { topic, bytes } => self.received(now, topic, &bytes, &mut effects),
             Event::Observed(observation) => self.observed(now, observation),
             Event::StepDone { id, outcome } => self.step_done(now, id, outcome, &mut effects),
@@ -343,6 +347,7 @@ impl Agent {
                     state.inspection().is_some_and(|found| found.resource_version == seen.resource_version);
                 state.stale |= !known;
             }),
+            Observation::Gone(_) if Bug::DeletionNotSeen.is_planted() => {}
             Observation::Gone(seen) => self.each_named(&seen.object, |state| state.stale = true),
             Observation::Interrupted => {
                 if self.probe == Probe::Answered {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::ids::Digest;
+use protocol::{ids::Digest, planted::Bug};
 
 /// First wait after a failure.
 pub const FIRST: Duration = Duration::from_secs(1);
@@ -13,7 +13,8 @@ pub const LONGEST: Duration = Duration::from_secs(300);
 /// The wait after the `failures`th failure in a row (1 for the first) of whatever `seed` names. The same seed
 /// waits the same; different seeds spread over the upper half of the doubled time.
 pub fn wait(failures: u32, seed: &str) -> Duration {
-    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    let longest = if Bug::WaitWithoutEnd.is_planted() { Duration::MAX } else { LONGEST };
+    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
     let digest = Digest::of(format!("{seed}#{failures}").as_bytes());
     let share = u32::from(digest.as_bytes()[0]);
     doubled / 2 + doubled / 2 * share / 255

@@ -9,6 +9,7 @@ use protocol::{
     codec::{self, DecodeError},
     documents::{AppReport, Mode, ObjectRule, Rejection, ReleaseRef},
     ids::{AppId, Digest, Incarnation, JournalId, Name},
+    planted::Bug,
     time::UnixSeconds,
 };
 use serde::{Deserialize, Serialize};
@@ -223,6 +224,9 @@ impl Owned {
     /// Notes that it is as it should be. Whether that is news.
     pub fn heal(&mut self, at: UnixSeconds) -> bool {
         let Some(manager) = self.drifted_by.take() else { return false };
+        if Bug::HealedCountedAgain.is_planted() {
+            self.drifted_by = Some(manager.clone());
+        }
         let count = self.healed.as_ref().map_or(0, |healed| healed.count).saturating_add(1);
         self.healed = Some(Healed { manager, at, count });
         true

@@ -9,6 +9,7 @@ use protocol::{
     ids::{AppId, Digest, Incarnation, JournalId, Nonce},
     limits,
     order::{self, Admission, Held, Order, OrderError},
+    planted::Bug,
     time::{Now, UnixSeconds},
     topics::Upward,
     verify::{self, Refusal, Verified, VerifyError},
@@ -66,7 +67,9 @@ impl RefusedDesired {
 
 impl Agent {
     pub(super) fn connected(&mut self, now: Now, nonce: Nonce, effects: &mut Vec<Effect>) {
-        self.link = Link { nonce: Some(nonce), ..Link::default() };
+        let nonce = if Bug::NonceUsedAgain.is_planted() { Nonce::new([7; Nonce::LEN]) } else { nonce };
+        let last_head = self.link.last_head.filter(|_| Bug::ConnectionRemembered.is_planted());
+        self.link = Link { nonce: Some(nonce), last_head, ..Link::default() };
         self.transfers.reconnect(now.monotonic);
         self.say_hello(now, nonce, report::RESEND, effects);
         self.publish_report(now, effects);
@@ -75,6 +78,7 @@ impl Agent {
     /// Says hello again if no head has answered the last for too long: twice as long each time, up to a heartbeat's.
     pub(super) fn repeat_hello(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let unanswered = self.link.unanswered.as_ref().filter(|hello| hello.at <= now.monotonic);
+        let unanswered = unanswered.filter(|_| !Bug::HelloSaidOnce.is_planted());
         if let Some((hello, nonce)) = unanswered.zip(self.link.nonce) {
             let wait = hello.waited.saturating_mul(2).min(self.identity.heartbeat.max(report::RESEND));
             self.say_hello(now, nonce, wait, effects);
@@ -146,7 +150,10 @@ impl Agent {
                 if head.nonce.is_some() {
                     self.show_held(effects);
                 }
-                self.link.awaited = Some(head).filter(|_| named.order > held.order);
+                let awaits = named.order > held.order
+                    || Bug::OlderIsNews.is_planted() && named.order < held.order
+                    || Bug::SamePlaceIsNews.is_planted() && named.order == held.order;
+                self.link.awaited = Some(head).filter(|_| awaits);
             }
             Some(_) | None => self.link.awaited = Some(head),
         }
@@ -231,6 +238,9 @@ impl Agent {
             root_version: self.trust.root().version,
             incarnation: head.incarnation,
         }))];
+        if Bug::DesiredNotRecorded.is_planted() && desired.remove.is_empty() {
+            entries.clear();
+        }
         self.incarnation = Some(head.incarnation);
         self.head = Some(head);
         self.held = Some(incoming);
@@ -354,7 +364,7 @@ impl Agent {
         let ids: Vec<AppId> =
             self.apps.iter().filter(|(_, app)| named(app)).map(|(id, _)| id.clone()).collect();
         for id in ids {
-            let time = self.time.now(now);
+            let time = if Bug::ExpiryBySystemClock.is_planted() { now.wall } else { self.time.now(now) };
             let Some(entry) = self.desired.as_ref().and_then(|desired| desired.release_of(&id)).cloned()
             else {
                 continue;
@@ -397,7 +407,7 @@ impl Agent {
             Ok(ack) => ack,
             Err(error) => return self.refuse_document(now, "Ack", &error),
         };
-        if ack.journal != self.journal {
+        if ack.journal != self.journal && !Bug::AckOfAnotherLife.is_planted() {
             return;
         }
         if ack.report_seq > self.outbox.seq {
@@ -405,8 +415,9 @@ impl Agent {
         }
         let mut entries = Vec::new();
         if ack.report_seq > self.outbox.acked {
-            self.outbox.acked = ack.report_seq;
-            entries.push(Entry::Put(Row::Acked(ack.report_seq)));
+            let too_much = Bug::AckOfTooMuch.is_planted();
+            self.outbox.acked = if too_much { self.outbox.seq } else { ack.report_seq };
+            entries.push(Entry::Put(Row::Acked(self.outbox.acked)));
         }
         let behind = self.outbox.acked < self.outbox.seq;
         if !behind {

@@ -7,6 +7,7 @@ use protocol::{
     freshness::TrustedTime,
     ids::{AppId, Digest},
     order::Held,
+    planted::Bug,
     verify::Trust,
 };
 
@@ -60,7 +61,7 @@ impl Agent {
         agent.restore_releases()?;
         if let Some(row) = desired {
             agent.restore_desired(&row.bytes)?;
-            agent.incarnation = Some(row.incarnation);
+            agent.incarnation = Some(row.incarnation).filter(|_| !Bug::LifeForgotten.is_planted());
         }
         agent.stage_known(&mut Vec::new());
         Ok(agent)
@@ -76,7 +77,9 @@ impl Agent {
             Row::App(id, row) => self.app(id).row = row,
             Row::Object(id, object, owned) => drop(self.app(id).inventory.insert(object, owned)),
             Row::Report(id, row) => {
-                self.outbox.seq = self.outbox.seq.max(row.seq);
+                if !Bug::NumbersUsedAgain.is_planted() {
+                    self.outbox.seq = self.outbox.seq.max(row.seq);
+                }
                 self.app(id).report = Some(row);
             }
             Row::Release(digest, bytes) => {
@@ -112,7 +115,9 @@ impl Agent {
         let desired: protocol::verify::Verified<protocol::documents::Desired> =
             desired.map_err(|source| RestoreError::Unverified { what, source })?;
         self.held = Some(Held { order: desired.order, digest: desired.digest() });
-        self.name_applications(&desired);
+        if !Bug::NamedForgotten.is_planted() {
+            self.name_applications(&desired);
+        }
         self.envelope = bytes.to_vec();
         self.desired = Some(desired);
         Ok(())

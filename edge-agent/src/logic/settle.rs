@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::{
     documents::{AppReport, AppState, Encoding, Report, Want},
     ids::{AppId, Digest},
+    planted::Bug,
     time::Now,
     topics::Upward,
 };
@@ -139,7 +140,8 @@ impl Agent {
         if let Some(hold) = self.hold() {
             return Some(("Held", format!("the site is on hold: {}", hold.reason)));
         }
-        self.permit_refusal(id, now).or_else(|| self.dependency_refusal(id, staged))
+        let permit = self.permit_refusal(id, now).filter(|_| !Bug::StartWithoutPermit.is_planted());
+        permit.or_else(|| self.dependency_refusal(id, staged))
     }
 
     fn permit_refusal(&self, id: &AppId, now: Now) -> Option<(&'static str, String)> {
@@ -237,7 +239,8 @@ impl Agent {
             Action::Inspect(object) => {
                 let source = app.last_source(&object);
                 let state = app.objects.entry(object.clone()).or_default();
-                (state.busy, state.stale, state.inspected_at) = (true, false, Some(now.monotonic));
+                (state.busy, state.stale) = (true, Bug::LooksForEver.is_planted());
+                state.inspected_at = Some(now.monotonic);
                 let since_applied = now.monotonic.saturating_sub(state.applied_at.unwrap_or(Duration::ZERO));
                 let step = Step::Inspect { object: object.clone(), source, since_applied };
                 self.execute(Running::object(id, object, Work::Inspect), step, effects);
@@ -324,6 +327,9 @@ impl Agent {
         };
         let mut wanted: Vec<Digest> = self.apps.values().flat_map(held).collect();
         wanted.extend(self.apps.values().filter_map(|app| Some(app.named.as_ref()?.accepted.release)));
+        if Bug::ContentKept.is_planted() {
+            return Vec::new();
+        }
         self.transfers.drop_unwanted(&wanted).into_iter().map(Entry::DropContent).collect()
     }
 
@@ -353,7 +359,7 @@ impl Agent {
         if flush {
             self.outbox.flush_at = None;
             let entries = self.journal_reports();
-            if !entries.is_empty() {
+            if !entries.is_empty() && !Bug::ReportNotRecorded.is_planted() {
                 effects.push(Effect::Record(entries));
             }
         }
@@ -382,7 +388,8 @@ impl Agent {
     pub(super) fn publish_report(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let rows = self.outbox.unacknowledged(&self.apps);
         let bytes = self.signed_report(now, &rows);
-        self.outbox.resend_at = Some(now.monotonic + report::RESEND);
+        let resend_at = Some(now.monotonic + report::RESEND);
+        self.outbox.resend_at = resend_at.filter(|_| !Bug::ReportSaidOnce.is_planted());
         // A hub that was not shown what is held, for it was lost on the way, asks again when it hears this.
         self.link.shown = false;
         effects.push(Effect::Publish { topic: Upward::Report, bytes });

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use protocol::{
     ids::{AppId, Digest},
+    planted::Bug,
     time::{Now, UnixSeconds},
 };
 
@@ -111,13 +112,17 @@ impl Agent {
                 let before = app.inventory.get(&object);
                 let owned = owned(source, &found, before, time);
                 state.applied(*found, now.monotonic);
-                effects.push(record(id, &object, &owned));
+                if before.is_none_or(|before| before.uid.is_none()) || !Bug::ObjectRecordedOnce.is_planted() {
+                    effects.push(record(id, &object, &owned));
+                }
                 app.inventory.insert(object, owned);
             }
             (Work::Delete, Outcome::Deleted | Outcome::Replaced | Outcome::Absent) => {
                 app.objects.remove(&object);
                 app.inventory.remove(&object);
-                effects.push(Effect::Record(vec![Entry::Drop(Key::Object(id.clone(), object))]));
+                if !Bug::DeletionNotRecorded.is_planted() {
+                    effects.push(Effect::Record(vec![Entry::Drop(Key::Object(id.clone(), object))]));
+                }
             }
             (Work::Delete, Outcome::Deleting) => {
                 let message = "it goes when its finalizers are done".to_owned();
@@ -178,7 +183,10 @@ impl ObjectState {
     fn applied(&mut self, found: Inspection, now: Duration) {
         self.found = Found::Present(Box::new(found));
         (self.applied_at, self.inspected_at) = (Some(now), Some(now));
-        (self.failure, self.force_next, self.forecast) = (None, false, None);
+        (self.force_next, self.forecast) = (false, None);
+        if !Bug::FailureStays.is_planted() {
+            self.failure = None;
+        }
     }
 
     /// A field that was taken from us is taken back, a few times; any other is left to whoever holds it. Who took

@@ -7,6 +7,7 @@ use protocol::{
     documents::{Chunk, Encoding},
     ids::Digest,
     limits,
+    planted::Bug,
 };
 
 use super::{
@@ -248,7 +249,8 @@ impl Transfers {
     fn store(&mut self, chunk: Chunk) -> Piece {
         let have = chunk.offset + chunk.bytes.len() as u64;
         let held = ContentHeld { target: chunk.target, have, total: chunk.total };
-        self.stored.insert(chunk.target, Content { held, check: Check::Due });
+        let check = if Bug::ContentUnchecked.is_planted() { Check::Good } else { Check::Due };
+        self.stored.insert(chunk.target, Content { held, check });
         if have == chunk.total {
             self.active = None;
         }

@@ -6,6 +6,7 @@ use protocol::{
     kept::ReportParts,
     keys::PublicKey,
     limits,
+    planted::Bug,
     time::{Now, UnixSeconds},
     topics::{Downward, Upward},
     verify::{self, ByCluster, Verified},
@@ -96,10 +97,12 @@ impl Fleet {
             // A cluster is looked up once for a report: of ten thousand, that takes a part of its time.
             Message::Report(report) => {
                 let before = cluster.report.as_ref();
-                if before.is_some_and(|before| before.past.contains(&report.journal)) {
+                let former = before.is_some_and(|before| before.past.contains(&report.journal));
+                if former && !Bug::FormerLifeTaken.is_planted() {
                     return self.end_life(id, report.journal, effects);
                 }
-                if before.is_some_and(|before| before.is_newer_than(&report)) {
+                let overtaken = before.is_some_and(|before| before.is_newer_than(&report));
+                if overtaken && !Bug::OldReportTaken.is_planted() {
                     return self.changed.acknowledge(id, cluster);
                 }
                 let signed = cluster.signed.as_ref().map(|signed| signed.desired.order);
@@ -191,12 +194,13 @@ impl Fleet {
             self.show_cluster(id, said.as_ref(), effects);
         }
         let Some(cluster) = self.clusters.get(id) else { return };
-        if let Some(nonce) = cluster.unanswered() {
+        if let Some(nonce) = cluster.unanswered().filter(|_| !Bug::HeldAskedOnce.is_planted()) {
             // What it was asked for may be lost, on a connection that stays up.
             return self.ask_for_held(now, id, nonce, effects);
         }
         let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
-        if signed.map(|signed| signed.desired.order) > report.map(|report| report.order) {
+        let behind = signed.map(|signed| signed.desired.order) > report.map(|report| report.order);
+        if behind && !Bug::NewsSaidOnce.is_planted() {
             // It names an older desired state than was signed, so it missed the news.
             self.send_news(now, id, None, true, effects);
         }
@@ -227,7 +231,9 @@ impl Cluster {
         }
         changed.touch_reported(id, self, report);
         let (held, stored) = Reported::after(self.report.as_ref(), report, &parts, now, carried);
-        effects.push(Effect::Store(vec![reported::document(id, stored)]));
+        if !Bug::AckWithoutStore.is_planted() {
+            effects.push(Effect::Store(vec![reported::document(id, stored)]));
+        }
         self.tell_report(id, report, effects);
         self.report = Some(held);
         None

@@ -8,6 +8,7 @@ use protocol::{
     ids::{AppId, ClusterId, Nonce},
     limits,
     order::{Held, Order},
+    planted::Bug,
     time::{Now, UnixSeconds},
     topics::Downward,
     verify::VerifyError,
@@ -56,6 +57,7 @@ impl Fleet {
         let epoch = self.trust.root().min_epoch;
         // What was signed before the last loss may have gone further than what is held now.
         let base = cluster.base(self.incarnation).map(|base| base.order).filter(|base| base.epoch == epoch);
+        let base = base.filter(|_| !Bug::PlaceUsedAgain.is_planted());
         let seq = last.map_or(0, |last| last.desired.order.seq).max(base.map_or(0, |base| base.seq)) + 1;
         let order = Order { epoch, seq };
         let desired = Desired {
@@ -82,7 +84,9 @@ impl Fleet {
             let agreement = cluster.told_of(edits.iter().map(Edit::app));
             stores.extend(agreement.map(|agreement| agreement.document(id)));
         }
-        effects.push(Effect::Store(stores));
+        if !Bug::ToldWithoutStore.is_planted() {
+            effects.push(Effect::Store(stores));
+        }
         self.changed.clusters.insert(id.clone());
         Ok(())
     }
@@ -110,7 +114,8 @@ impl Fleet {
         effects.push(Effect::Push(id.clone(), Downward::Head, self.sign(Head::TYPE, id, &head)));
         // An agent that was put back to an earlier version goes on with what it holds.
         let is_read = signed.desired.releases.iter().all(|release| cluster.reads(release));
-        if with_desired && is_read && !self.is_paused() {
+        let paused = self.is_paused() && !Bug::PausedHubTells.is_planted();
+        if with_desired && is_read && !paused {
             effects.push(Effect::Push(id.clone(), Downward::Desired, signed.desired.envelope()));
         }
     }
@@ -192,8 +197,9 @@ impl Signed {
 /// A cluster's releases and removals after `edits`. A removal is said again until the cluster reports it done.
 fn merge(cluster: &Cluster, edits: &[Edit]) -> (Vec<DesiredRelease>, Vec<AppId>) {
     let last = cluster.signed.as_ref().map(|signed| &signed.desired);
+    let rest = last.filter(|_| edits.is_empty() || !Bug::RestForgotten.is_planted());
     let mut releases: BTreeMap<AppId, DesiredRelease> =
-        last.iter().flat_map(|last| &last.releases).map(|r| (r.app.clone(), r.clone())).collect();
+        rest.iter().flat_map(|last| &last.releases).map(|r| (r.app.clone(), r.clone())).collect();
     let mut remove: Vec<AppId> = last.map(|last| last.remove.clone()).unwrap_or_default();
     remove.retain(|app| !cluster.is_rid_of(app));
     for edit in edits {

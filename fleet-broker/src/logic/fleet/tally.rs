@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::ids::{AppId, ClusterId};
+use protocol::{
+    ids::{AppId, ClusterId},
+    planted::Bug,
+};
 
 use super::{Application, Cluster, Fleet, decide::Step, placement::Placement};
 use crate::resources::{ApplicationClusters, AssignmentState};
@@ -145,6 +148,9 @@ impl Tally {
         sum(&mut counts.desired, is(|part| part.state.is_some()));
         sum(&mut counts.updated, is(|part| part.updated));
         sum(&mut counts.available, is(|part| part.state == Some(AssignmentState::Updated)));
+        if Bug::CountedTwice.is_planted() {
+            sum(&mut counts.available, is(|part| part.updated));
+        }
         sum(&mut counts.failed, is(Part::has_failed));
         sum(&mut counts.observed, is(|part| part.state == Some(AssignmentState::Observed)));
         sum(&mut counts.offline, is(|part| part.offline));
