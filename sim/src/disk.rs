@@ -24,8 +24,8 @@ pub enum DiskError {
 /// All that is on a disk at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
-    rows: BTreeMap<Key, Row>,
-    contents: BTreeMap<Digest, Content>,
+    pub(crate) rows: BTreeMap<Key, Row>,
+    pub(crate) contents: BTreeMap<Digest, Content>,
 }
 
 /// The journal of one agent. Clones are the same journal.
@@ -44,8 +44,8 @@ struct Kept {
 }
 
 #[derive(Debug, Clone)]
-struct Content {
-    bytes: Vec<u8>,
+pub(crate) struct Content {
+    pub(crate) bytes: Vec<u8>,
     total: u64,
 }
 
@@ -94,6 +94,11 @@ impl Disk {
     /// All that is on it.
     pub fn image(&self) -> Image {
         self.0.borrow().image.clone()
+    }
+
+    /// Looks at all that is on it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(&self.0.borrow().image)
     }
 
     /// Puts back what was on it once, or nothing.

@@ -8,7 +8,7 @@ use std::{
 
 use fleet_broker::{
     logic::fleet::{
-        Application, BundleRecord, ClusterRecord, DocumentKind, Effect, Event, Fleet, RestoreError, messages,
+        Application, BundleRecord, ClusterRecord, Effect, Event, Fleet, RestoreError, messages,
         recovery::{Record, Recovery},
     },
     resources::{AssignmentState, ClusterStatus},
@@ -22,7 +22,10 @@ use protocol::{
 };
 use serde_json::json;
 
-use crate::charter::{Charter, Published, START};
+use crate::{
+    charter::{Charter, Published, START},
+    stored::{self, Store},
+};
 
 /// How often the hub looks at the time, as its controller does.
 pub const TICK: Duration = Duration::from_millis(500);
@@ -49,7 +52,7 @@ pub struct Seen {
 #[derive(Clone)]
 pub struct Backup {
     at: UnixSeconds,
-    store: BTreeMap<(DocumentKind, String), Vec<u8>>,
+    store: Store,
     clusters: BTreeMap<ClusterId, ClusterRecord>,
     applications: BTreeMap<AppId, Application>,
 }
@@ -58,7 +61,7 @@ pub struct Backup {
 pub struct Hub {
     charter: Arc<Charter>,
     fleet: Fleet,
-    store: BTreeMap<(DocumentKind, String), Vec<u8>>,
+    store: Store,
     /// What operators wrote: a hub that starts reads it again.
     clusters: BTreeMap<ClusterId, ClusterRecord>,
     applications: BTreeMap<AppId, Application>,
@@ -76,6 +79,8 @@ pub struct Hub {
     statuses: BTreeMap<ClusterId, ClusterStatus>,
     reasons: BTreeMap<AppId, String>,
     news: Vec<(AppId, ClusterId)>,
+    /// The first thing it did that its store does not bear out.
+    broken: Option<String>,
 }
 
 impl Hub {
@@ -101,6 +106,7 @@ impl Hub {
             statuses: BTreeMap::new(),
             reasons: BTreeMap::new(),
             news: Vec::new(),
+            broken: None,
         };
         drop(hub.start(Duration::ZERO)?);
         Ok(hub)
@@ -188,6 +194,14 @@ impl Hub {
         std::mem::take(&mut self.news)
     }
 
+    /// What it did that its store does not bear out.
+    ///
+    /// # Errors
+    /// The first such thing.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
     /// Ends the process; all connections with it.
     pub fn end(&mut self) {
         self.connected.clear();
@@ -272,12 +286,39 @@ impl Hub {
             effects.extend(self.fleet.settle(now));
             effects.extend(self.fleet.show());
             let due = std::mem::take(&mut effects);
-            due.into_iter().for_each(|effect| self.carry_out(effect, &mut sent));
+            for effect in due {
+                if let Err(broken) = self.look_at(&effect) {
+                    self.broken.get_or_insert(broken);
+                }
+                self.carry_out(effect, &mut sent);
+            }
             if self.fleet.has_more() {
                 effects = self.fleet.handle(now, Event::More);
             } else if !self.fleet.has_to_show() {
                 return sent;
             }
+        }
+    }
+
+    /// Looks at what it is about to do, beside what it stored until now.
+    fn look_at(&self, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::Store(documents) => {
+                documents.iter().try_for_each(|document| stored::check_stored(&self.store, document))
+            }
+            Effect::Push(id, Downward::Desired, _) if self.is_paused() => {
+                Err(format!("the hub tells {id} what to run before an operator accepted what it learned"))
+            }
+            Effect::Push(id, topic, bytes) => stored::check_sent(&self.store, id, *topic, bytes),
+            Effect::ApplicationStatus(_, status) => {
+                let counts = status.clusters.as_ref();
+                counts.map_or(Ok(()), |counts| stored::check_counts(counts, self.clusters.len()))
+            }
+            Effect::SendContent { .. }
+            | Effect::Kick(_)
+            | Effect::ClusterStatus(..)
+            | Effect::Assignment(..)
+            | Effect::Occurred(_) => Ok(()),
         }
     }
 

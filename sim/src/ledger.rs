@@ -107,6 +107,9 @@ impl Ledger {
             Some((before, _)) if order < before => {
                 return Err(format!("{} went back from {before:?} to {order:?}", site.id));
             }
+            Some((before, _)) if order == before => {
+                return Err(format!("{} takes another desired state under {order:?}", site.id));
+            }
             Some(_) | None => {}
         }
         let lives = (site.id.clone(), order, 0)..=(site.id.clone(), order, self.life);
@@ -164,6 +167,17 @@ impl Ledger {
         releases.iter().find_map(|digest| self.lacks_objects(site, digest))
     }
 
+    /// What is still there of what was released and is wanted no longer, if anything is.
+    pub fn leaves(&self, site: &Site, releases: &[&Digest]) -> Option<String> {
+        let wanted = releases.iter().filter_map(|digest| self.charter.release(digest));
+        let wanted: Vec<&ObjectRef> =
+            wanted.flat_map(|published| &published.objects).map(|(object, _)| object).collect();
+        let released = self.charter.releases.iter().flat_map(|published| &published.objects);
+        let mut unwanted = released.map(|(object, _)| object).filter(|object| !wanted.contains(object));
+        let left = unwanted.find(|object| site.object(object).is_some())?;
+        Some(format!("{} still has {left}, which nothing names any more", site.id))
+    }
+
     /// What is missing of a release on a site's cluster, if anything is.
     pub fn lacks_objects(&self, site: &Site, release: &Digest) -> Option<String> {
         let objects = &self.charter.release(release)?.objects;
@@ -177,7 +191,8 @@ impl Ledger {
     }
 }
 
-fn is_own(object: &ObjectRef) -> bool {
+/// Whether an object is one that the agent makes for itself.
+pub(crate) fn is_own(object: &ObjectRef) -> bool {
     object.namespace.as_deref() == Some(PARENT_NAMESPACE)
         || object.gvk.kind == "Namespace" && object.name == PARENT_NAMESPACE
 }

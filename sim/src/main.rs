@@ -29,6 +29,8 @@ enum Command {
     Campaign(command::campaign::Campaign),
     /// Runs production agents against a production hub, over real MQTT; only their clusters are simulated.
     Live(edgefleet_sim::live::Live),
+    /// Plants mistakes, and says with which seed each is found.
+    Planted(edgefleet_sim::planted::Planted),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Shrink(shrink) => shrink.all(),
         Command::Campaign(campaign) => campaign.all(),
         Command::Live(live) => live.run(command::print, command::say).map(|()| true),
+        Command::Planted(planted) => planted.run(command::print),
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,

@@ -70,6 +70,8 @@ pub enum Hindrance {
     Unanswered,
     /// Somebody else writes the same object at the same time.
     Contended,
+    /// Its answer does not come in time, nor does it do what it was asked for.
+    Unheard,
 }
 
 /// One site.
@@ -324,6 +326,9 @@ impl Site {
                 let message = "the object has been modified; please apply your changes to the latest version";
                 let error = ClusterError::Contended { object: Box::new(object), message: message.to_owned() };
                 vec![answer_after(Duration::from_millis(5), error)]
+            }
+            Some(Hindrance::Unheard) => {
+                vec![answer_after(REQUEST_TIMEOUT, ClusterError::Timeout { after: REQUEST_TIMEOUT })]
             }
             Some(Hindrance::Unanswered) => {
                 let mut caused = later(self.cluster.handle(at, Input::Request { id, request }));

@@ -14,6 +14,7 @@ use protocol::{
     topics::{Downward, Upward},
 };
 
+use self::watch::Watch;
 use crate::{
     chance::Chance,
     charter::{Charter, START, TENANT},
@@ -33,6 +34,7 @@ mod hub;
 mod link;
 mod machine;
 mod trouble;
+mod watch;
 mod wire;
 
 use link::Link;
@@ -110,6 +112,7 @@ pub struct World<'a> {
     links: Vec<Link>,
     connections: u64,
     ledger: Ledger,
+    watches: Vec<Watch>,
     placed: Vec<Option<Placed>>,
     /// Of each site, what was on its disk some time ago, and what it held then.
     images: Vec<Option<(Image, Option<Place>)>>,
@@ -147,6 +150,7 @@ impl<'a> World<'a> {
         let mut world = Self {
             hub: Hub::new(Arc::clone(&charter)).context("start the hub")?,
             ledger: Ledger::new(Arc::clone(&charter), sites.len()),
+            watches: sites.iter().map(|_| Watch::default()).collect(),
             links: sites.iter().map(|_| Link::default()).collect(),
             images: vec![None; sites.len()],
             clusters: vec![None; sites.len()],
@@ -320,6 +324,7 @@ impl<'a> World<'a> {
                     return Ok(());
                 }
                 self.report.received(topic);
+                self.watches[site].hears(topic, &bytes);
                 let caused = self.sites[site].received(self.now, topic, bytes);
                 self.follow(site, caused)
             }
@@ -408,6 +413,7 @@ impl<'a> World<'a> {
 
     /// What the hub sends goes its way; what people see by now is looked at.
     fn carry(&mut self, sent: Vec<Sent>) -> Result<(), String> {
+        self.hub.check()?;
         for one in sent {
             match one {
                 Sent::Kick(id) => {
@@ -425,6 +431,7 @@ impl<'a> World<'a> {
                             .map_err(|error| format!("the hub sends {id} what is not valid: {error}"))?;
                         self.ledger.signed(&id, desired.order, desired.digest())?;
                     }
+                    self.watches[site].hub_said(topic, &bytes);
                     if let Some(connection) = self.links[site].hub_side {
                         self.report.sent(topic, &bytes);
                         self.deliver_down(site, connection, topic, bytes);
@@ -488,9 +495,12 @@ impl<'a> World<'a> {
             while let Some(one) = caused.pop_front() {
                 match one {
                     Caused::Later(delay, output) => {
+                        self.watches[number].answers(&output);
                         self.queue.push(self.now + delay, What::Kube { site: number, output });
                     }
                     Caused::Said(connection, topic, bytes) => {
+                        let site = &self.sites[number];
+                        self.watches[number].says(self.now, site, connection, topic, &bytes)?;
                         self.report.said(topic, bytes.len());
                         self.deliver_up(number, connection, topic, bytes);
                     }
@@ -504,6 +514,7 @@ impl<'a> World<'a> {
             }
             for (id, request) in requests {
                 self.ledger.check_request(&self.sites[number], &request)?;
+                self.watches[number].asks(self.now, &self.sites[number], &request)?;
                 self.report.requests += 1;
                 let late = self.now + QUIET > self.end + self.plan.scenario.settles_within.0;
                 self.applied_late +=
@@ -513,6 +524,7 @@ impl<'a> World<'a> {
             }
         }
         self.ledger.check(number, &self.sites[number])?;
+        self.watches[number].check(self.now, &self.sites[number], &self.charter)?;
         if let Some(at) = self.sites[number].next_time()
             && at < self.sites[number].timer
         {
@@ -527,6 +539,7 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let id = self.sites[site].id.clone();
+        self.watches[site].starts(&self.sites[site]);
         let started = self.sites[site].start(self.now);
         let caused = started.map_err(|problem| format!("{id} does not start from its journal: {problem}"))?;
         self.redial(site);
@@ -562,6 +575,11 @@ impl<'a> World<'a> {
         for (number, site) in self.sites.iter().take(self.clones.clusters()).enumerate() {
             let within = format!("{:?} after the last fault", self.plan.scenario.settles_within.0);
             if let Some(problem) = self.ledger.lacks(site, &digests) {
+                return Err(self.violation(format!("{problem}, {within}"), Some(number)));
+            }
+            // One that forgot what is its own deletes nothing.
+            let left = self.ledger.leaves(site, &digests).filter(|_| !self.forgot[number]);
+            if let Some(problem) = left {
                 return Err(self.violation(format!("{problem}, {within}"), Some(number)));
             }
             for placed in &placed {

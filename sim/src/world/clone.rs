@@ -74,6 +74,11 @@ impl World<'_> {
         self.forgot.push(false);
         self.stuck.push(false);
         self.ledger.add_site(held);
+        // What the hub says to one of them it says to both.
+        let mut watch = self.watches[site].clone();
+        watch.has_another_disk();
+        self.watches.push(watch);
+        self.watches[site].has_another_disk();
         self.clones.copies.push(site);
         self.clones.running[site] = Some(copy);
         self.queue.push(self.now, What::Boot { site: copy });

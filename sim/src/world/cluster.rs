@@ -49,6 +49,7 @@ impl World<'_> {
                 let Some(earlier) = self.clusters[site].replace(now) else { return Ok(()) };
                 self.report.fault("API servers restored");
                 self.edited[site] = Some(self.now);
+                self.watches[site].suffers(self.now);
                 let caused = self.sites[site].restore_cluster(&earlier);
                 self.follow(site, caused)
             }
@@ -73,6 +74,7 @@ impl World<'_> {
     /// Somebody does something to the tenant's namespace.
     fn by_hand(&mut self, site: usize, action: Action) -> Result<(), String> {
         self.edited[site] = Some(self.now);
+        self.watches[site].suffers(self.now);
         let caused = self.sites[site].edit(self.now, namespace(), action);
         self.follow(site, caused)
     }

@@ -145,6 +145,7 @@ impl World<'_> {
         self.power_failed(site);
         self.sites[site].disk.put_back(image);
         self.ledger.put_back(site, held);
+        self.watches[site].has_another_disk();
         self.forgot[site] = true;
     }
 

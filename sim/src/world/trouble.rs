@@ -28,7 +28,8 @@ impl World<'_> {
         }
         if self.chance.happens(self.faults.unanswered) {
             self.report.fault("requests unanswered");
-            return Some(Hindrance::Unanswered);
+            let is_done = self.chance.below(2) == 0;
+            return Some(if is_done { Hindrance::Unanswered } else { Hindrance::Unheard });
         }
         if self.chance.happens(self.faults.contended) {
             self.report.fault("requests contended");
@@ -107,6 +108,7 @@ impl World<'_> {
             return Ok(());
         }
         self.edited[site] = Some(self.now);
+        self.watches[site].edited(self.now, &object);
         let action = match self.chance.below(2) {
             0 => {
                 self.report.fault("objects deleted by hand");
