@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::LocalBoxStream};
+use protocol::planted::Bug;
 
 use crate::{
     cluster::{Cluster, ObjectMeta, Remedy, WatchEvent},
@@ -74,7 +75,7 @@ pub fn observation(kind: Gvk, event: WatchEvent) -> Option<Observation> {
         WatchEvent::Synced => Some(Observation::Synced(kind)),
         WatchEvent::Changed(meta) => Some(Observation::Changed(seen(meta))),
         WatchEvent::Gone(meta) => Some(Observation::Gone(seen(meta))),
-        WatchEvent::Lost(error) if error.is_outage() => {
+        WatchEvent::Lost(error) if error.is_outage() && !Bug::InterruptionUntold.is_planted() => {
             tracing::debug!(%kind, %error, "a watch was interrupted");
             Some(Observation::Interrupted)
         }

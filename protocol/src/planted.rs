@@ -123,6 +123,24 @@ bugs! {
     ToldWithoutStore = 46,
     /// Hub: a desired state names only what was changed.
     RestForgotten = 47,
+    /// Blind: a release that is named no more before it started is started.
+    TakenBackIsStarted = 101,
+    /// Blind: a list of a kind counts what the list before it named.
+    ListedBeforeCounts = 102,
+    /// Blind: numbers of reports go on from the last row that is read, not from the highest.
+    LastRowNumbers = 103,
+    /// Blind: a watch that breaks off as if the API server were away is told to nobody.
+    InterruptionUntold = 105,
+    /// Blind: the hub's time is not believed where it is earlier than was believed before.
+    TimeNeverGoesBack = 106,
+    /// Blind: a head that answers another connection's challenge counts as long as it is fresh.
+    AnyChallengeAnswered = 107,
+    /// Blind: an application in an old store rules in the generation that the store has.
+    OldRecordRules = 108,
+    /// Blind: an application that a report newly speaks of, and says nothing of, is not counted again.
+    NewlyToldUncounted = 109,
+    /// Blind: whoever is gone when it is to be acknowledged is owed that for ever.
+    AckOwedForEver = 110,
 }
 
 impl Bug {

@@ -331,7 +331,9 @@ impl Agent {
 
     fn observed(&mut self, now: Now, observation: Observation) {
         match observation {
-            Observation::Listing(kind) => self.each_state(&kind, |_, state| state.listed = false),
+            Observation::Listing(kind) => self.each_state(&kind, |_, state| {
+                state.listed &= Bug::ListedBeforeCounts.is_planted();
+            }),
             Observation::Synced(kind) => {
                 self.each_state(&kind, |owned, state| {
                     // What is ours and was not named is gone; looking at it makes sure.

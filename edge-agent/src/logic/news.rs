@@ -267,10 +267,10 @@ impl Agent {
             let app = self.apps.entry(release.app.clone()).or_default();
             let is_new = app.row.accepted.as_ref() != Some(&accepted);
             app.named = is_new.then_some(Named { accepted, len: release.len });
-            app.staged = app
-                .staged
-                .take()
-                .filter(|staged| app.named.as_ref().is_some_and(|named| named.accepted == staged.accepted));
+            let is_kept = Bug::TakenBackIsStarted.is_planted();
+            app.staged = app.staged.take().filter(|staged| {
+                app.named.as_ref().map_or(is_kept, |named| named.accepted == staged.accepted)
+            });
             if std::mem::take(&mut app.row.removing) {
                 entries.push(Entry::Put(Row::App(release.app.clone(), app.row.clone())));
             }

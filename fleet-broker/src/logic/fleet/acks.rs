@@ -6,6 +6,7 @@ use protocol::{
     documents::{Ack, Acks, Document as _, Report},
     ids::{ClusterId, JournalId},
     limits,
+    planted::Bug,
     together::Tree,
     topics::Downward,
 };
@@ -23,7 +24,7 @@ impl Fleet {
         let (mut together, mut alone) = (Vec::new(), Vec::new());
         for id in heard {
             let Some(cluster) = self.clusters.get_uncounted(&id) else { continue };
-            cluster.awaits_ack = false;
+            cluster.awaits_ack = !cluster.connected && Bug::AckOwedForEver.is_planted();
             let acks = if cluster.reads_together { &mut together } else { &mut alone };
             acks.extend(cluster.ack(id));
         }

@@ -254,7 +254,9 @@ impl Changed {
         let same_life = cluster.report.as_ref().filter(|before| before.journal == report.journal);
         let last = same_life.map(|before| before.order);
         let entries = cluster.signed.iter().flat_map(|signed| signed.entries());
-        let newly_told = entries.filter(|(_, since)| last.is_none_or(|last| last < *since));
+        let newly_told = entries.filter(|(_, since)| {
+            last.is_none_or(|last| last < *since && !Bug::NewlyToldUncounted.is_planted())
+        });
         let apps = newly_told.map(|(app, _)| app).chain(report.apps.iter().map(|report| &report.app));
         // Most are there already: of those no copy is made.
         for app in apps {

@@ -140,6 +140,7 @@ impl Site {
             journal: self.folder.path().join("journal"),
             journal_bytes: MAX_BYTES,
             boundaries: Boundaries::default(),
+            seen: watch::Sender::default(),
         };
         let (uplink, side) = uplink::channel();
         let (asks, asked) = mpsc::channel(1);
