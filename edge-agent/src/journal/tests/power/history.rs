@@ -8,7 +8,7 @@ use protocol::{
     ids::{AppId, Digest},
 };
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::noted;
 use crate::{
