@@ -55,6 +55,11 @@ impl Ledger {
         self.life += 1;
     }
 
+    /// Whether no hub was lost and no key stolen yet: then no place has two contents, whoever says so.
+    pub fn is_first_life(&self) -> bool {
+        self.life == 0 && self.forged.is_empty()
+    }
+
     /// A desired state was signed for a cluster: a place has one content, for as long as a hub lives.
     ///
     /// # Errors

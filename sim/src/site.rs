@@ -372,9 +372,14 @@ impl Site {
         (at < Duration::MAX).then(|| self.started + at)
     }
 
+    /// How long its agent runs.
+    pub fn runs_for(&self, at: Duration) -> Duration {
+        at.saturating_sub(self.started)
+    }
+
     fn now(&self, at: Duration) -> Now {
         let wall = UnixSeconds(wall(at).0.saturating_add_signed(self.clock));
-        Now { monotonic: at.saturating_sub(self.started), wall }
+        Now { monotonic: self.runs_for(at), wall }
     }
 
     /// Whether power fails before the next effect.

@@ -15,6 +15,7 @@ use edge_agent::{
         object::ObjectRef,
         report::RESEND,
     },
+    pack,
 };
 use protocol::{
     codec,
@@ -40,6 +41,9 @@ const REQUESTS: u32 = 3_000;
 
 /// How long a report that the hub does not have may wait, on a connection, until it is said again.
 const SILENT: Duration = RESEND.saturating_mul(3);
+
+/// How long what failed waits at most: people who mended something wait as long.
+const TRIED_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long after somebody changed an object by hand nobody is asked how it is.
 const HEALED_AFTER: Duration = Duration::from_secs(900);
@@ -130,6 +134,11 @@ impl Watch {
         self.is_restored = true;
     }
 
+    /// Whether all that is in its cluster may be what was there before.
+    pub(super) fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+
     /// The hub says something to it.
     pub(super) fn hub_said(&mut self, topic: Downward, bytes: &[u8]) {
         match topic {
@@ -165,8 +174,8 @@ impl Watch {
         &mut self,
         at: Duration,
         site: &Site,
-        connection: u64,
-        topic: Upward,
+        first_life: bool,
+        (connection, topic): (u64, Upward),
         bytes: &[u8],
     ) -> Result<(), String> {
         match topic {
@@ -182,9 +191,12 @@ impl Watch {
             Upward::Report => {
                 self.silent_since = self.silent_since.map(|_| at);
                 let report: Report = claimed(bytes).ok_or_else(|| format!("{} reports nothing", site.id))?;
-                let rolled_back = |kind: &str| kind == "RefusedJournalRolledBack";
-                if !self.forgot && report.conditions.iter().any(|one| rolled_back(&one.kind)) {
+                let is_said = |kind: &str| report.conditions.iter().any(|one| one.kind == kind);
+                if !self.forgot && is_said("RefusedJournalRolledBack") {
                     return Err(format!("{} says that its journal is an old one, which it is not", site.id));
+                }
+                if first_life && is_said("RefusedEquivocation") {
+                    return Err(format!("{} says that it was told two things, which it was not", site.id));
                 }
                 self.says_recorded(site, report.journal, report.order, report.report_seq)
             }
@@ -252,6 +264,7 @@ impl Watch {
             return Ok(());
         };
         self.check_silence(at, site, agent)?;
+        check_waits(at, site, agent)?;
         site.disk.look(|image| {
             check_rows(site, agent, image)?;
             self.check_contents(site, agent, image, charter)?;
@@ -349,10 +362,8 @@ impl Watch {
                 continue;
             }
             self.started.insert(id.clone(), release);
-            let published = charter.release(&release);
-            let content = published.and_then(|published| image.contents.get(&published.pack));
             let is_whole =
-                content.zip(published).is_some_and(|(content, published)| content.bytes == *published.packed);
+                charter.release(&release).is_some_and(|published| is_whole(image, published, charter));
             if !is_whole {
                 return Err(format!("{} starts {id} without the content that was signed", site.id));
             }
@@ -411,6 +422,17 @@ impl Watch {
     }
 }
 
+/// What failed is tried again before people who mended something give up.
+fn check_waits(at: Duration, site: &Site, agent: &Agent) -> Result<(), String> {
+    let until = site.runs_for(at) + TRIED_WITHIN;
+    let objects = agent.apps().values().flat_map(|app| &app.objects);
+    let mut waiting = objects.filter_map(|(object, state)| Some((object, state.failure.as_ref()?)));
+    let late = waiting.find(|(_, failed)| failed.retry_at > until);
+    late.map_or(Ok(()), |(object, _)| {
+        Err(format!("{} does not try {object} again within {TRIED_WITHIN:?}", site.id))
+    })
+}
+
 /// What an agent goes by is in its journal: a power cut would make it forget anything else.
 fn check_rows(site: &Site, agent: &Agent, image: &Image) -> Result<(), String> {
     let missing = |what: String| Err(format!("{} goes by {what} that its journal does not hold", site.id));
@@ -452,6 +474,15 @@ fn check_rows(site: &Site, agent: &Agent, image: &Image) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether a journal holds what a release consists of. A bit that was flipped on the way may have changed nothing but how
+/// it is compressed.
+fn is_whole(image: &Image, published: &Published, charter: &Charter) -> bool {
+    let Some(content) = image.contents.get(&published.pack) else { return false };
+    let release = || charter.trust.release(&published.envelope).ok();
+    content.bytes == *published.packed
+        || release().is_some_and(|release| pack::check(&release, content.bytes.as_slice()).is_ok())
 }
 
 /// The number of the newest report in a journal.

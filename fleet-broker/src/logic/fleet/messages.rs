@@ -135,20 +135,25 @@ impl Fleet {
         if !self.meet(now, id, hello, effects) {
             return;
         }
+        self.renew_desired(now, id, hello.desired, effects);
+        let held = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
+        let newer = held.is_some_and(|signed| hello.desired != Some(signed.desired.digest()));
+        self.send_news(now, id, Some(hello.nonce), newer, effects);
+    }
+
+    /// What a cluster does not hold is signed anew if it is too old to be installed, or soon will be.
+    fn renew_desired(&mut self, now: Now, id: &ClusterId, held: Option<Digest>, effects: &mut Vec<Effect>) {
         let Some(cluster) = self.clusters.get(id) else { return };
         let behind = cluster.signed.as_ref().is_some_and(|signed| {
             let half = limits::INSTALL_BY_SECONDS / 2;
             let old = signed.desired.install_by.since(now.wall) < half;
-            old && !self.is_paused() && hello.desired != Some(signed.desired.digest())
+            old && !self.is_paused() && held != Some(signed.desired.digest())
         });
         if cluster.signed.is_none() || behind {
-            // The first desired state may be empty: the head needs one. An old one is signed anew to be installed;
-            // it fitted before, and if its numbers outgrew it, the old one stays.
+            // The first desired state may be empty: the head needs one. An old one fitted before, and if its numbers
+            // outgrew it, it stays.
             drop(self.sign_desired(now, id, &[], effects));
         }
-        let held = self.clusters.get(id).and_then(|cluster| cluster.signed.as_ref());
-        let newer = held.is_some_and(|signed| hello.desired != Some(signed.desired.digest()));
-        self.send_news(now, id, Some(hello.nonce), newer, effects);
     }
 
     fn want(&self, id: &ClusterId, want: &Want, effects: &mut Vec<Effect>) {
@@ -200,8 +205,9 @@ impl Fleet {
         }
         let (signed, report) = (cluster.signed.as_ref(), cluster.report.as_ref());
         let behind = signed.map(|signed| signed.desired.order) > report.map(|report| report.order);
-        if behind && !Bug::NewsSaidOnce.is_planted() {
+        if behind && self.has_met(cluster) && !Bug::NewsSaidOnce.is_planted() {
             // It names an older desired state than was signed, so it missed the news.
+            self.renew_desired(now, id, None, effects);
             self.send_news(now, id, None, true, effects);
         }
     }

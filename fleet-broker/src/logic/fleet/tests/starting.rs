@@ -44,6 +44,24 @@ fn a_hello_brings_what_is_missing_and_no_more() {
     }
 }
 
+/// Also on a connection that stays up: what was signed while the hub's clock was wrong may be too old from the beginning.
+#[test]
+fn a_heartbeat_brings_what_was_missed_and_no_agent_refuses_as_too_old() {
+    for (days, anew) in [(1, 0), (16, 1), (40, 1)] {
+        let mut bench = Bench::running(1, json!({}));
+        bench.report("tower-1");
+        bench.cluster("tower-1").deaf = true;
+        bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "debug"}})), None);
+        let told = bench.fleet.clusters[&id("tower-1")].signed.as_ref().unwrap().desired.order.seq;
+        bench.cluster("tower-1").deaf = false;
+        bench.wait(days * DAY);
+        bench.report("tower-1");
+        let held = bench.cluster("tower-1").held.unwrap().order.seq;
+        assert_eq!(held, told + anew, "after {days} days");
+        assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Desired), 0, "it holds it");
+    }
+}
+
 #[test]
 fn hellos_that_are_not_the_clusters_own_change_nothing() {
     let mut bench = Bench::running(2, json!({}));
