@@ -296,7 +296,9 @@ impl<'a> World<'a> {
             for what in [Machine::ClockRight, Machine::DiskHasRoom, Machine::LinkFast] {
                 self.queue.push(self.now, What::Machine { site, what });
             }
-            if self.stuck[site] {
+            if self.watches[site].is_restored() {
+                // It may be going again in what was restored.
+                self.stuck[site] = true;
                 self.queue.push(self.now, What::Machine { site, what: Machine::NamespaceFreed });
             }
             if self.forgot[site] {

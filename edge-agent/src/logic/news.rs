@@ -417,7 +417,10 @@ impl Agent {
         if ack.report_seq > self.outbox.acked {
             let too_much = Bug::AckOfTooMuch.is_planted();
             self.outbox.acked = if too_much { self.outbox.seq } else { ack.report_seq };
-            entries.push(Entry::Put(Row::Acked(self.outbox.acked)));
+        }
+        if self.outbox.acked > self.outbox.recorded {
+            self.outbox.recorded = self.outbox.acked;
+            entries.push(Entry::Put(Row::Acked(self.outbox.recorded)));
         }
         let behind = self.outbox.acked < self.outbox.seq;
         if !behind {
@@ -464,9 +467,12 @@ impl Agent {
         let mut life = [0; JournalId::LEN];
         life.copy_from_slice(&Digest::of(&seed).as_bytes()[..JournalId::LEN]);
         self.journal = JournalId::new(life);
-        self.outbox.acked = 0;
-        effects.push(Effect::Record(vec![Entry::Put(Row::Life(self.journal)), Entry::Drop(Key::Acked)]));
         let text = format!("the hub has report {report_seq}, this journal ends at {}", self.outbox.seq);
+        (self.outbox.acked, self.outbox.recorded) = (0, 0);
+        // In this life only what the journal still holds was numbered: a restart goes on from there.
+        let rows = self.apps.values().filter_map(|app| app.report.as_ref());
+        self.outbox.seq = rows.map(|row| row.seq).max().unwrap_or_default();
+        effects.push(Effect::Record(vec![Entry::Put(Row::Life(self.journal)), Entry::Drop(Key::Acked)]));
         self.alarm(now, "JournalRolledBack", text);
     }
 

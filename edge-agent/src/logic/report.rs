@@ -109,6 +109,8 @@ pub struct Outbox {
     pub seq: u64,
     /// The newest row the hub has.
     pub acked: u64,
+    /// The newest that it ever had: in the journal, so that no number is used for another report after a restart.
+    pub recorded: u64,
     /// When gathered changes are to be journaled and sent.
     pub flush_at: Option<Duration>,
     /// When to send again what was not acknowledged.

@@ -73,7 +73,7 @@ impl Agent {
             Row::Life(_) | Row::Root(_) | Row::Desired(_) => {}
             Row::Clock(floor) => self.time = TrustedTime::restore(floor),
             Row::Hold(hold) => self.hold = Some(hold),
-            Row::Acked(seq) => self.outbox.acked = seq,
+            Row::Acked(seq) => (self.outbox.acked, self.outbox.recorded) = (seq, seq),
             Row::App(id, row) => self.app(id).row = row,
             Row::Object(id, object, owned) => drop(self.app(id).inventory.insert(object, owned)),
             Row::Report(id, row) => {

@@ -362,7 +362,10 @@ impl Fleet {
         self.tallies.clear();
         self.changed.now.extend(self.applications.keys().cloned());
         self.changed.clusters.extend(self.clusters.keys().cloned());
-        // Heads of the new life are believed only in answer to a hello.
+        // Heads of the new life are believed only in answer to a hello: on its connection all answer the one that it said.
+        if let Some(claim) = self.clusters.get_mut(id).and_then(|cluster| cluster.claim.as_mut()) {
+            claim.other_life = true;
+        }
         let others = self.clusters.iter().filter(|(other, cluster)| *other != id && cluster.connected);
         effects.extend(others.map(|(other, _)| Effect::Kick(other.clone())));
     }

@@ -321,6 +321,25 @@ fn a_cluster_that_is_ahead_is_asked_again_with_each_heartbeat() {
     assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Head), 0);
 }
 
+/// The hub began the new life itself, by what the cluster showed it.
+#[test]
+fn whoever_made_a_hub_begin_another_life_hears_it_answered_with_each_head() {
+    let (mut bench, backup) = changed_since_backup();
+    bench.come_back(&backup, None);
+    bench.arrive("tower-1");
+    let hello = bench.cluster("tower-1").hello();
+    bench.say("tower-1", Upward::Hello, hello);
+    let held = bench.cluster("tower-1").shows.take().unwrap();
+    bench.cluster("tower-1").deaf = true;
+    bench.say("tower-1", Upward::Held, held);
+    bench.cluster("tower-1").deaf = false;
+    bench.accept();
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "info"}})), None);
+    bench.settle();
+    let life = bench.fleet.standing().unwrap().recovery.incarnation;
+    assert_eq!(bench.cluster("tower-1").incarnation, Some(life));
+}
+
 /// By then the cluster holds what it was told since, and shows nothing.
 #[test]
 fn a_hello_that_comes_again_after_it_was_answered_is_no_news() {
