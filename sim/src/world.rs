@@ -529,7 +529,8 @@ impl<'a> World<'a> {
         }
         self.ledger.check(number, &self.sites[number])?;
         self.watches[number].check(self.now, &self.sites[number], &self.charter)?;
-        if let Some(at) = self.sites[number].next_time()
+        // What is due is due now: time does not go back.
+        if let Some(at) = self.sites[number].next_time().map(|at| at.max(self.now))
             && at < self.sites[number].timer
         {
             self.sites[number].timer = at;

@@ -11,7 +11,7 @@ use edge_agent::{
     logic::{
         agent::Agent,
         app::App,
-        entry::{Key, Row},
+        entry::{Key, ReportRow, Row},
         object::ObjectRef,
         report::RESEND,
     },
@@ -69,6 +69,8 @@ pub(super) struct Watch {
     started: BTreeMap<AppId, Digest>,
     /// Content that was all there, as it was signed.
     whole: BTreeSet<Digest>,
+    /// The life of its journal.
+    life: Option<JournalId>,
     /// The newest numbers of reports in its journal that were looked at.
     reported: BTreeMap<AppId, u64>,
     /// Since when a report waits while it says nothing.
@@ -383,10 +385,17 @@ impl Watch {
         image: &Image,
         charter: &Charter,
     ) -> Result<(), String> {
+        let life = match image.rows.get(&Key::Life) {
+            Some(Row::Life(life)) => Some(*life),
+            Some(_) | None => None,
+        };
+        if std::mem::replace(&mut self.life, life) != life {
+            // Numbers are of a life.
+            self.reported = reports(image).map(|(id, row)| (id.clone(), row.seq)).collect();
+        }
         let newest = self.reported.values().copied().max().unwrap_or_default();
         let touched = self.edited_at.is_some_and(|edited| at - edited < HEALED_AFTER);
-        for row in image.rows.values() {
-            let Row::Report(id, row) = row else { continue };
+        for (id, row) in reports(image) {
             let before = self.reported.get(id).copied();
             if before == Some(row.seq) {
                 continue;
@@ -483,6 +492,21 @@ fn is_whole(image: &Image, published: &Published, charter: &Charter) -> bool {
     let release = || charter.trust.release(&published.envelope).ok();
     content.bytes == *published.packed
         || release().is_some_and(|release| pack::check(&release, content.bytes.as_slice()).is_ok())
+}
+
+fn reports(image: &Image) -> impl Iterator<Item = (&AppId, &ReportRow)> {
+    image.rows.values().filter_map(|row| match row {
+        Row::Report(id, row) => Some((id, row)),
+        Row::Life(_)
+        | Row::Root(_)
+        | Row::Desired(_)
+        | Row::Clock(_)
+        | Row::Hold(_)
+        | Row::Acked(_)
+        | Row::App(..)
+        | Row::Release(..)
+        | Row::Object(..) => None,
+    })
 }
 
 /// The number of the newest report in a journal.

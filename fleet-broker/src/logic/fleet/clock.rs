@@ -2,7 +2,7 @@
 
 use protocol::{ids::ClusterId, limits, planted::Bug, time::Now};
 
-use super::{Cluster, Effect, Fleet, HoldRecord, RESIGN_EVERY, told};
+use super::{Effect, Fleet, HoldRecord, RESIGN_EVERY, told};
 use crate::logic::occurrence::Reason;
 
 impl Fleet {
@@ -22,8 +22,7 @@ impl Fleet {
 
     /// A cluster learns at once that it is on hold, or no longer: its head has no permits, or has them again.
     pub(super) fn look_at_hold(&mut self, now: Now, id: &ClusterId, effects: &mut Vec<Effect>) {
-        let changes = |cluster: &&Box<Cluster>| cluster.held != cluster.is_held(now.wall);
-        if self.clusters.get(id).filter(changes).is_none() {
+        if self.clusters.get(id).is_none_or(|cluster| cluster.held == cluster.is_held(now.wall)) {
             return;
         }
         if let Some(cluster) = self.clusters.get_mut(id) {
