@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 /// Those that come with the program, by name.
 const KNOWN: &[(&str, &str)] = &[
     ("calm", include_str!("../scenarios/calm.toml")),
+    ("clocks", include_str!("../scenarios/clocks.toml")),
     ("cloned", include_str!("../scenarios/cloned.toml")),
     ("clusters-suffer", include_str!("../scenarios/clusters-suffer.toml")),
-    ("clocks", include_str!("../scenarios/clocks.toml")),
     ("everyone-returns", include_str!("../scenarios/everyone-returns.toml")),
     ("hostile-broker", include_str!("../scenarios/hostile-broker.toml")),
     ("hub-lost", include_str!("../scenarios/hub-lost.toml")),
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(faults.without(&all).unwrap(), Faults::default());
         let problem = faults.without(&names(&["rain"])).unwrap_err().to_string();
         assert!(
-            problem.contains("no fault rain: give some of accepted-within, backed-up, clock-wrong, crash"),
+            problem.contains("no fault rain: give some of accepted-within, backed-up, clock-wrong, cloned"),
             "{problem}"
         );
     }

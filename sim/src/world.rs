@@ -229,6 +229,9 @@ impl<'a> World<'a> {
                 calm = true;
                 self.now = self.end;
                 self.calm_down();
+                // What is mended then comes before it.
+                self.queue.push(at, what);
+                continue;
             }
             if at > settled {
                 break;
@@ -477,11 +480,12 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Whether a site runs all that is wanted.
+    /// Whether a site runs all that is wanted, and its agent knows that it should.
     fn runs_all(&self, site: usize) -> bool {
-        let mut wanted =
-            self.placed.iter().flatten().map(|placed| &self.charter.releases[placed.release].digest);
-        wanted.all(|release| self.ledger.lacks_objects(&self.sites[site], release).is_none())
+        let placed = self.placed.iter().flatten();
+        let wanted: Vec<&Digest> =
+            placed.map(|placed| &self.charter.releases[placed.release].digest).collect();
+        self.ledger.lacks(&self.sites[site], &wanted).is_none()
     }
 
     fn number(&self, id: &ClusterId) -> Result<usize, String> {

@@ -414,7 +414,8 @@ impl Agent {
             return self.journal_was_rolled_back(now, ack.report_seq, effects);
         }
         let mut entries = Vec::new();
-        if ack.report_seq > self.outbox.acked {
+        let advances = ack.report_seq > self.outbox.acked;
+        if advances {
             let too_much = Bug::AckOfTooMuch.is_planted();
             self.outbox.acked = if too_much { self.outbox.seq } else { ack.report_seq };
         }
@@ -427,7 +428,8 @@ impl Agent {
             self.outbox.resend_at = None;
             entries.extend(self.let_go_of_removed());
             self.compare_digests(now, &ack);
-        } else if !self.outbox.unacknowledged(&self.apps).is_empty() {
+        } else if advances && !self.outbox.unacknowledged(&self.apps).is_empty() {
+            // What a hub does not take is said again after a pause only.
             self.outbox.gather(now.monotonic);
         }
         if !entries.is_empty() {

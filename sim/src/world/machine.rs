@@ -147,6 +147,8 @@ impl World<'_> {
         self.ledger.put_back(site, held);
         self.watches[site].has_another_disk();
         self.forgot[site] = true;
+        // While it is away it runs what that disk holds, and its hub does not know.
+        self.edited[site] = Some(self.now);
     }
 
     /// An agent that forgot what is its own takes back nothing that others changed: it says that there is a conflict. People

@@ -36,8 +36,9 @@ use crate::{
     stored,
 };
 
-/// Requests to its API server that an agent may make in an hour. It is some hundred while everything goes wrong.
-const REQUESTS: u32 = 3_000;
+/// Requests to its API server that an agent may make in an hour. It is some hundred while everything goes wrong, and some
+/// thousand while its disk is full: each time it starts it looks at everything.
+const REQUESTS: u32 = 10_000;
 
 /// How long a report that the hub does not have may wait, on a connection, until it is said again.
 const SILENT: Duration = RESEND.saturating_mul(3);

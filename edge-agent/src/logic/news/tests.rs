@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    documents::{Ceilings, DesiredRelease, Encoding, Mode},
+    documents::{AppReport, Ceilings, Counts, DesiredRelease, Encoding, Mode, Report},
     ids::{Incarnation, Name},
     limits,
     order::{Epoch, Order},
@@ -13,7 +13,7 @@ use protocol::{
 
 use super::*;
 use crate::{
-    logic::event::Event,
+    logic::{entry::ReportRow, event::Event},
     testing::{Fleet, TIME},
 };
 
@@ -285,4 +285,61 @@ fn what_had_expired_by_a_wrong_clock_is_judged_again() {
     hear(&mut agent, Downward::Blob, piece);
     assert_eq!(refused(&agent), None);
     assert!(agent.apps().values().all(|app| app.staged.is_some()), "it is taken");
+}
+
+/// An agent whose journal has report 9 of one application, and whose hub had 12 once.
+fn with_reports(fleet: &Fleet) -> Agent {
+    let app = AppId::new("radio", "gateway").unwrap();
+    let report = AppReport {
+        app: app.clone(),
+        state: AppState::Pending,
+        accepted: None,
+        applied: None,
+        reverted: None,
+        rejected: None,
+        conditions: Vec::new(),
+        worst: None,
+        counts: Counts::default(),
+        drift: Vec::new(),
+        preview: None,
+    };
+    let rows = vec![
+        Row::Life(JournalId::new([3; 16])),
+        Row::Acked(12),
+        Row::Report(app, ReportRow { seq: 9, report }),
+    ];
+    let mut agent = Agent::restore(fleet.identity(), fleet.trust.clone(), rows, Vec::new()).unwrap();
+    agent.handle(now(), Event::Connected { nonce: NONCE });
+    agent
+}
+
+fn ack(fleet: &Fleet, report_seq: u64) -> Vec<u8> {
+    let (cluster, digest) = (fleet.cluster.clone(), Report::digest_of([]));
+    fleet.sign(&Ack { cluster, journal: JournalId::new([3; 16]), report_seq, digest })
+}
+
+/// What is said again comes under numbers that the journal does not need; those it had it needs for ever.
+#[test]
+fn no_number_is_used_again_when_the_hub_forgot_reports() {
+    let fleet = Fleet::new();
+    let mut agent = with_reports(&fleet);
+    hear(&mut agent, Downward::Ack, ack(&fleet, 12));
+    assert_eq!(agent.outbox.acked, 0, "the hub holds nothing, and hears everything again");
+    let recorded = hear(&mut agent, Downward::Ack, ack(&fleet, 10));
+    assert_eq!(agent.outbox.acked, 10);
+    let is_row = |effect: &Effect| matches!(effect, Effect::Record(_));
+    assert!(!recorded.iter().any(is_row), "{recorded:?}");
+}
+
+/// A hub that takes a report for an old one acknowledges what it has: that goes round and round.
+#[test]
+fn what_a_hub_does_not_take_is_said_again_after_a_pause() {
+    let fleet = Fleet::new();
+    let mut agent = with_reports(&fleet);
+    hear(&mut agent, Downward::Ack, ack(&fleet, 12));
+    (agent.outbox.acked, agent.outbox.flush_at) = (5, None);
+    hear(&mut agent, Downward::Ack, ack(&fleet, 5));
+    assert_eq!(agent.outbox.flush_at, None);
+    hear(&mut agent, Downward::Ack, ack(&fleet, 7));
+    assert!(agent.outbox.flush_at.is_some(), "the rest follows what was taken");
 }

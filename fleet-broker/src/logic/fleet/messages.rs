@@ -103,7 +103,11 @@ impl Fleet {
                 }
                 let overtaken = before.is_some_and(|before| before.is_newer_than(&report));
                 if overtaken && !Bug::OldReportTaken.is_planted() {
-                    return self.changed.acknowledge(id, cluster);
+                    let unanswered = cluster.unanswered();
+                    self.changed.acknowledge(id, cluster);
+                    // An old disk reports less than was reported before: what it holds is still to be learned.
+                    let Some(nonce) = unanswered else { return };
+                    return self.ask_for_held(now, id, nonce, effects);
                 }
                 let signed = cluster.signed.as_ref().map(|signed| signed.desired.order);
                 let is_unknown = !cluster.ahead && signed.unwrap_or_default() < report.order;

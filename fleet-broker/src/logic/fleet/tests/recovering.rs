@@ -340,6 +340,26 @@ fn whoever_made_a_hub_begin_another_life_hears_it_answered_with_each_head() {
     assert_eq!(bench.cluster("tower-1").incarnation, Some(life));
 }
 
+/// An old disk reports less than was reported before, and is heard all the same.
+#[test]
+fn a_cluster_that_is_ahead_is_asked_again_whatever_it_reports() {
+    let mut bench = Bench::running(1, json!({}));
+    let backup = bench.backup();
+    bench.report("tower-1");
+    bench.report("tower-1");
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "debug"}})), None);
+    bench.come_back(&backup, Some(8));
+    bench.arrive("tower-1");
+    let hello = bench.cluster("tower-1").hello();
+    bench.say("tower-1", Upward::Hello, hello);
+    bench.report("tower-1");
+    bench.cluster("tower-1").seq = 0;
+    for _ in 0..2 {
+        bench.cluster("tower-1").shows = None;
+        assert_eq!(pushes(&bench.report("tower-1"), "tower-1", Downward::Head), 1);
+    }
+}
+
 /// By then the cluster holds what it was told since, and shows nothing.
 #[test]
 fn a_hello_that_comes_again_after_it_was_answered_is_no_news() {
