@@ -304,7 +304,7 @@ impl<'a> World<'a> {
                 self.stuck[site] = true;
                 self.queue.push(self.now, What::Machine { site, what: Machine::NamespaceFreed });
             }
-            if self.forgot[site] {
+            if self.forgot[site] || self.watches[site].is_restored() {
                 self.queue.push(self.now + PEOPLE, What::Machine { site, what: Machine::PeopleLook });
             }
             self.queue.push(self.now, What::Mended { site });
