@@ -306,7 +306,7 @@ impl Hub {
             Effect::Store(documents) => {
                 documents.iter().try_for_each(|document| stored::check_stored(&self.store, document))
             }
-            Effect::Push(id, Downward::Desired, _) if self.is_paused() => {
+            Effect::Push(id, Downward::Desired, _) if stored::is_paused(&self.store) => {
                 Err(format!("the hub tells {id} what to run before an operator accepted what it learned"))
             }
             Effect::Push(id, topic, bytes) => stored::check_sent(&self.store, id, *topic, bytes),

@@ -75,7 +75,10 @@ impl Ledger {
             return Ok(());
         }
         match self.signed.insert((id.clone(), order, self.life), digest) {
-            Some(before) if before != digest => Err(format!("{id} was told two things under {order:?}")),
+            Some(before) if before != digest => {
+                let (before, now) = (before.short(), digest.short());
+                Err(format!("{id} was told two things under {order}: {before}, and now {now}"))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_broker::{
-    logic::fleet::{Document, DocumentKind},
+    logic::fleet::{Document, DocumentKind, recovery::Recovery},
     resources::ApplicationClusters,
 };
 use protocol::{
@@ -101,6 +101,14 @@ pub fn check_stored(store: &Store, document: &Document) -> Result<(), String> {
         return Err(format!("the hub takes report {news} of {} after {before}", document.key));
     }
     Ok(())
+}
+
+/// Whether an operator has yet to accept what the hub learns, as its store has it: what it sends was decided by then.
+pub fn is_paused(store: &Store) -> bool {
+    let mut recoveries = store.iter().filter(|((kind, _), _)| *kind == DocumentKind::Recovery);
+    recoveries.any(|(_, bytes)| {
+        codec::decode::<Recovery>("recovery", bytes).is_ok_and(|recovery| recovery.accepted.is_none())
+    })
 }
 
 /// Looks at numbers that people see: nothing is counted twice.

@@ -274,7 +274,9 @@ impl Fleet {
 
     /// What a cluster holds is what it was told. What differs from the records is kept until an operator speaks.
     fn adopt(&mut self, id: &ClusterId, desired: Verified<Desired>, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let incarnation = self.incarnation;
         let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let base = cluster.base(incarnation);
         let before = cluster.signed.take();
         let told = |app: &AppId| before.as_ref().and_then(|before| before.desired.release_of(app));
         let all = before.iter().flat_map(|before| &before.desired.releases).chain(&desired.releases);
@@ -288,8 +290,7 @@ impl Fleet {
         let since = desired.releases.iter().map(since).collect();
         let signed = Signed { desired: kept(desired, bytes), since };
         let held = signed.held();
-        let base =
-            before.map(|before| before.held()).filter(|before| before.order > held.order).unwrap_or(held);
+        let base = base.filter(|base| base.order > held.order).unwrap_or(held);
         cluster.signed = Some(signed);
         let bytes = Some(bytes.to_vec());
         effects.push(Effect::Store(vec![Document {
@@ -308,7 +309,7 @@ impl Fleet {
             return;
         }
         let nothing = Held { order: Order::default(), digest: NOTHING };
-        let base = cluster.signed.as_ref().map_or(nothing, Signed::held);
+        let base = cluster.base(self.incarnation).unwrap_or(nothing);
         self.agree_from(id, base, found, effects);
     }
 
@@ -486,9 +487,13 @@ impl Cluster {
     /// The highest place known to be signed for it when it was last met. While it was not met in this life nothing is
     /// signed for it, so that is what the old store has.
     pub(super) fn base(&self, incarnation: Incarnation) -> Option<Held> {
-        let agreed = self.agreement.as_ref().filter(|agreement| agreement.incarnation == incarnation);
-        let agreed = agreed.map(|agreement| Held { order: agreement.order, digest: agreement.digest });
-        agreed.or(self.signed.as_ref().map(Signed::held))
+        let agreement = self.agreement.as_ref();
+        let agreed = agreement.map(|agreement| Held { order: agreement.order, digest: agreement.digest });
+        if self.agreed_in(incarnation) {
+            return agreed;
+        }
+        // What it was told last may be lower: an old disk was met before.
+        agreed.into_iter().chain(self.signed.as_ref().map(Signed::held)).max_by_key(|held| held.order)
     }
 
     /// Applications it was found to run otherwise than was recorded, and was told nothing of since.

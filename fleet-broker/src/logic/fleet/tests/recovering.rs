@@ -433,6 +433,14 @@ fn an_old_disk_that_holds_what_a_lost_hub_signed_is_up_to_date() {
     bench.say("tower-1", Upward::Held, lost);
     (0..3).for_each(|_| drop(bench.report("tower-1")));
     assert_eq!(bench.state("tower-1"), Some(AssignmentState::Updated));
+    // What was signed since is not forgotten with another life: no place has two contents.
+    let backup = bench.backup();
+    bench.come_back(&backup, Some(9));
+    bench.connect("tower-1");
+    assert_eq!(order(&mut bench, "tower-1"), seq);
+    bench.accept();
+    bench.apply("gateway", spec("gateway-1", json!({"parameters": {"level": "info"}})), None);
+    assert_eq!(order(&mut bench, "tower-1"), newest + 1);
 }
 
 /// A broker that repeats an old hello and an old desired state gains nothing by it.
