@@ -1,8 +1,10 @@
 //! Whether the simulator is any good: mistakes are planted in the programs on purpose, and it has to find each.
 
 use std::{
+    collections::BTreeSet,
+    num::NonZero,
     ops::Range,
-    panic::{self, AssertUnwindSafe},
+    panic,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -14,17 +16,14 @@ use anyhow::{Context as _, Result, bail};
 use protocol::planted::Bug;
 
 use crate::{
+    rehearsal::{Fleet, rehearse},
     scenario::Scenario,
-    world::{Plan, World},
 };
 
 /// How to build a program in which mistakes can be planted.
 const BUILD: &str = "no mistake is planted in this build. tests/planted builds one that has them: \
                      RUSTFLAGS=\"--cfg edgefleet_planted\" cargo run --profile rehearsal --target-dir target/planted \
                      -p edgefleet-sim -- planted";
-
-/// Seeds run at once: the machines on which this is run have two cores.
-const AT_ONCE: usize = 2;
 
 /// Characters of a broken rule that are shown.
 const SHOWN: usize = 90;
@@ -65,9 +64,9 @@ impl Planted {
     /// # Errors
     /// When it cannot be run.
     pub fn run(&self, print: fn(&str)) -> Result<bool> {
-        let mut scenario = Scenario::read(&self.scenario)?;
-        (scenario.clusters, scenario.days) = (self.clusters, self.days);
-        scenario.check()?;
+        let Self { clusters, days, .. } = *self;
+        let fleet = Fleet { scenario: self.scenario.clone(), clusters, days, without: BTreeSet::new() };
+        let scenario = fleet.scenario()?;
         if !self.clean && !cfg!(edgefleet_planted) {
             bail!(BUILD);
         }
@@ -142,14 +141,14 @@ fn search(scenario: &Scenario, seeds: Range<u64>, first: bool) -> Vec<Broken> {
     let (next, end) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
     let found = Mutex::new(Vec::new());
     thread::scope(|threads| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
             threads.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end.load(Ordering::Relaxed) {
                         return;
                     }
-                    let Some(rule) = broken_rule(Plan { scenario: scenario.clone(), seed }) else { continue };
+                    let Some(rule) = broken_rule(scenario.clone(), seed) else { continue };
                     if first {
                         end.fetch_min(seed, Ordering::Relaxed);
                     }
@@ -164,14 +163,9 @@ fn search(scenario: &Scenario, seeds: Range<u64>, first: bool) -> Vec<Broken> {
 }
 
 /// The rule that is broken in a run, if one is.
-fn broken_rule(plan: Plan) -> Option<String> {
-    let run = AssertUnwindSafe(|| match World::new(plan, None) {
-        Ok(world) => world.run(|_, _| ()).err().map(|violation| violation.what),
+fn broken_rule(scenario: Scenario, seed: u64) -> Option<String> {
+    match rehearse(scenario, seed, None, |_, _| ()) {
+        Ok(ended) => ended.err().map(|violation| violation.what),
         Err(error) => Some(format!("there is no fleet: {error:#}")),
-    });
-    panic::catch_unwind(run).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("for no reason that it tells");
-        Some(format!("a program ends: {text}"))
-    })
+    }
 }

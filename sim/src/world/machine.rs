@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use edge_agent::{cluster::sim::Action, logic::object::ObjectRef};
 
 use super::{Machine, PEOPLE, REDIAL, What, World};
-use crate::{disk::Image, hub::wall, ledger::Place, scenario::Time};
+use crate::{
+    disk::Image,
+    hub::wall,
+    ledger::Place,
+    scenario::{Faults, Time},
+};
 
 /// Ten years, in seconds.
 const TEN_YEARS: i64 = 10 * 365 * 24 * 60 * 60;
@@ -13,28 +18,55 @@ const TEN_YEARS: i64 = 10 * 365 * 24 * 60 * 60;
 /// An hour, in seconds.
 const HOUR: u64 = 60 * 60;
 
+/// What strikes a site now and then.
+const STRIKES: [Machine; 9] = [
+    Machine::DiskFills,
+    Machine::FlushFails,
+    Machine::OldDisk,
+    Machine::JournalLost,
+    Machine::ClockWrong,
+    Machine::Cloned,
+    Machine::LinkSlow,
+    Machine::NamespaceStuck,
+    Machine::ClusterRestored,
+];
+
+impl Faults {
+    /// How often something happens to a machine by itself; never, if that is not said, or if it follows from something else.
+    fn every(&self, what: Machine) -> Option<Duration> {
+        let every = match what {
+            Machine::DiskFills => self.full_every,
+            Machine::FlushFails => self.flush_fails_every,
+            Machine::OldDisk => self.old_disk_every,
+            Machine::JournalLost => self.journal_lost_every,
+            Machine::ClockWrong => self.clock_wrong_every,
+            Machine::Cloned => self.cloned_every,
+            Machine::LinkSlow => self.slow_every,
+            Machine::NamespaceStuck => self.namespace_stuck_every,
+            Machine::ClusterRestored => self.cluster_restored_every,
+            Machine::PowerSaved => self.power_saved_every,
+            Machine::WindowOpens => self.up_every,
+            Machine::DiskHasRoom
+            | Machine::ClockRight
+            | Machine::WindowCloses
+            | Machine::PeopleLook
+            | Machine::LinkFast
+            | Machine::NamespaceFreed
+            | Machine::NamespaceMade
+            | Machine::CloneEnds => None,
+        };
+        every.map(|every| every.0)
+    }
+}
+
 impl World<'_> {
     pub(super) fn machine_begins(&mut self, site: usize) {
-        let faults = &self.faults;
-        let once = [
-            (faults.full_every, Machine::DiskFills),
-            (faults.flush_fails_every, Machine::FlushFails),
-            (faults.old_disk_every, Machine::OldDisk),
-            (faults.journal_lost_every, Machine::JournalLost),
-            (faults.clock_wrong_every, Machine::ClockWrong),
-            (faults.cloned_every, Machine::Cloned),
-            (faults.slow_every, Machine::LinkSlow),
-            (faults.namespace_stuck_every, Machine::NamespaceStuck),
-            (faults.cluster_restored_every, Machine::ClusterRestored),
-        ];
-        let daily =
-            [(faults.power_saved_every, Machine::PowerSaved), (faults.up_every, Machine::WindowOpens)];
-        for (every, what) in once {
-            self.fault_later(every.map(|every| every.0), What::Machine { site, what });
+        for what in STRIKES {
+            self.fault_later(self.faults.every(what), What::Machine { site, what });
         }
-        for (every, what) in daily {
-            let Some(every) = every else { continue };
-            let first = self.chance.between(Duration::ZERO, every.0);
+        for what in [Machine::PowerSaved, Machine::WindowOpens] {
+            let Some(every) = self.faults.every(what) else { continue };
+            let first = self.chance.between(Duration::ZERO, every);
             self.queue.push(first, What::Machine { site, what });
         }
         if self.faults.up_every.is_some() {
@@ -43,92 +75,76 @@ impl World<'_> {
     }
 
     pub(super) fn machine(&mut self, site: usize, what: Machine) -> Result<(), String> {
-        let again = |every: Option<Time>| every.map(|every| every.0);
+        if STRIKES.contains(&what) {
+            let Some(every) = self.faults.every(what) else { return Ok(()) };
+            self.fault_later(Some(every), What::Machine { site, what });
+        }
+        let later = |what| What::Machine { site, what };
+        let longest = |longest: Option<Time>| longest.map(|longest| longest.0);
         match what {
             Machine::DiskFills => {
-                let Some(every) = again(self.faults.full_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
                 self.report.fault("disks full");
                 self.sites[site].disk.fill(true);
-                let longest = again(self.faults.full_for);
-                self.fault_for(longest, What::Machine { site, what: Machine::DiskHasRoom });
+                self.fault_for(longest(self.faults.full_for), later(Machine::DiskHasRoom));
             }
             Machine::DiskHasRoom => self.sites[site].disk.fill(false),
             Machine::FlushFails => {
-                let Some(every) = again(self.faults.flush_fails_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
                 self.report.fault("flushes that failed");
                 self.sites[site].disk.fail();
             }
-            Machine::OldDisk => {
-                let Some(every) = again(self.faults.old_disk_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
-                self.old_disk(site);
-            }
+            Machine::OldDisk => self.old_disk(site),
             Machine::JournalLost => {
-                let Some(every) = again(self.faults.journal_lost_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
                 self.report.fault("journals lost");
                 self.other_disk(site, Image::default(), None);
             }
             Machine::ClockWrong => {
-                let Some(every) = again(self.faults.clock_wrong_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
                 self.report.fault("clocks wrong");
                 self.sites[site].clock = self.wrong();
-                let longest = again(self.faults.clock_wrong_for);
-                self.fault_for(longest, What::Machine { site, what: Machine::ClockRight });
+                self.fault_for(longest(self.faults.clock_wrong_for), later(Machine::ClockRight));
             }
             Machine::ClockRight => self.sites[site].clock = 0,
-            Machine::PowerSaved => {
-                let (Some(every), Some(lasts)) =
-                    (again(self.faults.power_saved_every), again(self.faults.power_saved_for))
-                else {
-                    return Ok(());
-                };
-                self.queue.push(self.now + every, What::Machine { site, what });
-                self.report.fault("nights without power");
-                self.unnoticed(site);
-                self.sites[site].crash(self.now);
-                self.queue.push(self.now + lasts, What::Boot { site });
-            }
-            Machine::WindowOpens => {
-                let (Some(every), Some(lasts)) = (again(self.faults.up_every), again(self.faults.up_for))
-                else {
-                    return Ok(());
-                };
-                self.queue.push(self.now + every, What::Machine { site, what });
-                self.queue.push(self.now + lasts, What::Machine { site, what: Machine::WindowCloses });
-                self.report.fault("links up for a while");
-                self.queue.push(self.now, What::Mended { site });
-            }
             Machine::LinkSlow => {
-                let Some(every) = again(self.faults.slow_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
                 self.report.fault("links slow");
                 self.links[site].slow = true;
-                let longest = again(self.faults.slow_for);
-                self.fault_for(longest, What::Machine { site, what: Machine::LinkFast });
+                self.fault_for(longest(self.faults.slow_for), later(Machine::LinkFast));
             }
             Machine::LinkFast => self.links[site].slow = false,
-            Machine::Cloned => {
-                let Some(every) = again(self.faults.cloned_every) else { return Ok(()) };
-                self.fault_later(Some(every), What::Machine { site, what });
-                self.clone_disk(site);
-            }
+            Machine::Cloned => self.clone_disk(site),
             Machine::CloneEnds => self.end_clone(site),
-            Machine::NamespaceStuck
-            | Machine::NamespaceFreed
-            | Machine::NamespaceMade
-            | Machine::ClusterRestored => return self.cluster_suffers(site, what),
+            Machine::NamespaceStuck => return self.namespace_stuck(site),
+            Machine::NamespaceFreed => return self.namespace_freed(site),
+            Machine::NamespaceMade => return self.namespace_made(site),
+            Machine::ClusterRestored => return self.cluster_restored(site),
+            Machine::PowerSaved => self.power_saved(site),
+            Machine::WindowOpens => self.window_opens(site),
+            Machine::WindowCloses if self.faults.up_every.is_some() => return self.cut_link(site),
+            Machine::WindowCloses => {}
             Machine::PeopleLook => return self.people_look(site),
-            Machine::WindowCloses => {
-                if self.faults.up_every.is_some() {
-                    return self.cut_link(site);
-                }
-            }
         }
         Ok(())
+    }
+
+    /// Power is switched off for a while, as it is once in so long.
+    fn power_saved(&mut self, site: usize) {
+        let what = Machine::PowerSaved;
+        let (Some(every), Some(lasts)) = (self.faults.every(what), self.faults.power_saved_for) else {
+            return;
+        };
+        self.queue.push(self.now + every, What::Machine { site, what });
+        self.report.fault("nights without power");
+        self.unnoticed(site);
+        self.sites[site].crash(self.now);
+        self.queue.push(self.now + lasts.0, What::Boot { site });
+    }
+
+    /// A link is up for a while, as it is once in so long.
+    fn window_opens(&mut self, site: usize) {
+        let what = Machine::WindowOpens;
+        let (Some(every), Some(lasts)) = (self.faults.every(what), self.faults.up_for) else { return };
+        self.queue.push(self.now + every, What::Machine { site, what });
+        self.queue.push(self.now + lasts.0, What::Machine { site, what: Machine::WindowCloses });
+        self.report.fault("links up for a while");
+        self.queue.push(self.now, What::Mended { site });
     }
 
     /// The disk is as it was some time ago; what it is now comes back the next time.

@@ -11,7 +11,7 @@ use edge_agent::{
     logic::{
         agent::Agent,
         app::App,
-        entry::{Key, ReportRow, Row},
+        entry::{AppRow, Key, ReportRow, Row},
         object::ObjectRef,
         report::RESEND,
     },
@@ -98,25 +98,9 @@ impl Watch {
         self.silent_since = None;
         site.disk.look(|image| {
             self.clock = clock(image);
-            self.started.clear();
-            self.reported.clear();
-            for row in image.rows.values() {
-                match row {
-                    Row::App(id, row) => {
-                        let accepted = row.accepted.as_ref();
-                        self.started.extend(accepted.map(|accepted| (id.clone(), accepted.release)));
-                    }
-                    Row::Report(id, row) => drop(self.reported.insert(id.clone(), row.seq)),
-                    Row::Life(_)
-                    | Row::Root(_)
-                    | Row::Desired(_)
-                    | Row::Clock(_)
-                    | Row::Hold(_)
-                    | Row::Acked(_)
-                    | Row::Release(..)
-                    | Row::Object(..) => {}
-                }
-            }
+            let accepted = |row: &AppRow| row.accepted.as_ref().map(|accepted| accepted.release);
+            self.started = apps(image).filter_map(|(id, row)| Some((id.clone(), accepted(row)?))).collect();
+            self.reported = numbers(image);
         });
     }
 
@@ -392,7 +376,7 @@ impl Watch {
         };
         if std::mem::replace(&mut self.life, life) != life {
             // Numbers are of a life.
-            self.reported = reports(image).map(|(id, row)| (id.clone(), row.seq)).collect();
+            self.reported = numbers(image);
         }
         let newest = self.reported.values().copied().max().unwrap_or_default();
         let touched = self.edited_at.is_some_and(|edited| at - edited < HEALED_AFTER);
@@ -495,6 +479,26 @@ fn is_whole(image: &Image, published: &Published, charter: &Charter) -> bool {
         || release().is_some_and(|release| pack::check(&release, content.bytes.as_slice()).is_ok())
 }
 
+/// The numbers of the reports in a journal.
+fn numbers(image: &Image) -> BTreeMap<AppId, u64> {
+    reports(image).map(|(id, row)| (id.clone(), row.seq)).collect()
+}
+
+fn apps(image: &Image) -> impl Iterator<Item = (&AppId, &AppRow)> {
+    image.rows.values().filter_map(|row| match row {
+        Row::App(id, row) => Some((id, row)),
+        Row::Life(_)
+        | Row::Root(_)
+        | Row::Desired(_)
+        | Row::Clock(_)
+        | Row::Hold(_)
+        | Row::Acked(_)
+        | Row::Report(..)
+        | Row::Release(..)
+        | Row::Object(..) => None,
+    })
+}
+
 fn reports(image: &Image) -> impl Iterator<Item = (&AppId, &ReportRow)> {
     image.rows.values().filter_map(|row| match row {
         Row::Report(id, row) => Some((id, row)),
@@ -512,19 +516,11 @@ fn reports(image: &Image) -> impl Iterator<Item = (&AppId, &ReportRow)> {
 
 /// The number of the newest report in a journal.
 fn recorded_reports(image: &Image) -> u64 {
-    let number = |row: &Row| match row {
-        Row::Report(_, row) => row.seq,
-        Row::Acked(seq) => *seq,
-        Row::Life(_)
-        | Row::Root(_)
-        | Row::Desired(_)
-        | Row::Clock(_)
-        | Row::Hold(_)
-        | Row::App(..)
-        | Row::Release(..)
-        | Row::Object(..) => 0,
+    let acked = match image.rows.get(&Key::Acked) {
+        Some(Row::Acked(seq)) => *seq,
+        Some(_) | None => 0,
     };
-    image.rows.values().map(number).max().unwrap_or_default()
+    reports(image).map(|(_, row)| row.seq).max().unwrap_or_default().max(acked)
 }
 
 fn clock(image: &Image) -> Option<UnixSeconds> {
